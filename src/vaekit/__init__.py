@@ -1,0 +1,61 @@
+"""vaekit: variational autoencoders as one composable model, prior x posterior x likelihood x objective.
+
+Public names are imported when first used, so that `import vaekit` is light and changes no global state.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from vaekit._version import __version__
+from vaekit.errors import VaekitError
+
+_HOMES = {
+    "vaekit.distributions": ("Distribution", "kl"),
+    "vaekit.nets": ("MLP", "ConvDecoder", "ConvEncoder", "GatedMLP", "ResNetDecoder", "ResNetEncoder", "ResidualMLP"),
+    "vaekit.priors": ("FlowPrior", "MixturePrior", "StandardPrior", "VampPrior"),
+    "vaekit.posteriors": ("GaussianPosterior", "PointPosterior"),
+    "vaekit.likelihoods": (
+        "BernoulliLikelihood", "BinomialLikelihood", "CategoricalLikelihood", "DiscretisedLogisticLikelihood",
+        "GaussianLikelihood", "LaplaceLikelihood", "PoissonLikelihood",
+    ),
+    "vaekit.model": ("VAE", "Trace", "initialise"),
+    "vaekit.objectives": ("ELBO", "IWAE", "DReG"),
+    "vaekit.run": ("Run", "load"),
+    "vaekit.train.fit": ("fit", "resume"),
+    "vaekit.data": ("open_data",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = ["VaekitError", "__version__", *_HOME_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'vaekit' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from vaekit.data import open_data
+    from vaekit.distributions import Distribution, kl
+    from vaekit.likelihoods import (
+        BernoulliLikelihood,
+        BinomialLikelihood,
+        CategoricalLikelihood,
+        DiscretisedLogisticLikelihood,
+        GaussianLikelihood,
+        LaplaceLikelihood,
+        PoissonLikelihood,
+    )
+    from vaekit.model import VAE, Trace, initialise
+    from vaekit.nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, ResidualMLP, ResNetDecoder, ResNetEncoder
+    from vaekit.objectives import ELBO, IWAE, DReG
+    from vaekit.posteriors import GaussianPosterior, PointPosterior
+    from vaekit.priors import FlowPrior, MixturePrior, StandardPrior, VampPrior
+    from vaekit.run import Run, load
+    from vaekit.train.fit import fit, resume

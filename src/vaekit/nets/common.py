@@ -1,0 +1,63 @@
+"""What every net shares: activations by name, the join with a condition, and the fold of draws into a batch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.distributions import full
+
+Activation = Literal["relu", "leaky_relu", "elu", "silu", "gelu", "tanh", "softplus", "none"]
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "silu": nn.SiLU, "gelu": nn.GELU,
+    "tanh": nn.Tanh, "softplus": nn.Softplus, "none": nn.Identity,
+}  # fmt: skip
+
+
+def activation_named(name: Activation) -> nn.Module:
+    """A new activation module, e.g. `activation_named("silu")`."""
+    return _ACTIVATIONS[name]()
+
+
+def one_hot(x: Tensor, categories: int) -> Tensor:
+    """Class numbers on the grid k / (categories - 1), x [N, F], as one-hot rows [N, F * categories]."""
+    number = (x * (categories - 1)).round().long()
+    return nn.functional.one_hot(number, categories).to(x.dtype).flatten(1)
+
+
+def joined(x: Tensor, c: Tensor | None) -> Tensor:
+    """x [N, F] beside c [N, n] -> [N, F + n]."""
+    return x if c is None else torch.cat((x, c.to(x.dtype)), 1)
+
+
+def with_maps(x: Tensor, c: Tensor | None) -> Tensor:
+    """x [N, C, H, W] with c [N, n] as n constant feature maps -> [N, C + n, H, W]."""
+    if c is None:
+        return x
+    maps = c.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[-2:])
+    return torch.cat((x, maps), 1)
+
+
+def halvings(height: int, width: int, count: int) -> list[tuple[int, int]]:
+    """Sizes from (height, width) down through `count` halvings, each rounded up: what strided layers produce."""
+    sizes = [(height, width)]
+    for _ in range(count):
+        height, width = (height + 1) // 2, (width + 1) // 2
+        sizes.append((height, width))
+    return sizes
+
+
+def over_draws(net: nn.Module, z: Tensor, c: Tensor | None) -> Tensor:
+    """Run a net on z [..., D] by folding all leading axes into one batch; c [B, n] is repeated over draws.
+
+    z [K, B, D] -> [K, B, *out]. The result is raised to at least float32.
+    """
+    lead = z.shape[:-1]
+    folded = z.reshape(-1, z.shape[-1])  # [K * B, D]
+    if c is None:
+        out = net(folded)
+    else:
+        out = net(folded, c.expand(*lead, c.shape[-1]).reshape(-1, c.shape[-1]))
+    return full(out.reshape(*lead, *out.shape[1:]))

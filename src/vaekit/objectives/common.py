@@ -1,0 +1,63 @@
+"""What objectives share: the contract, the players, and the schedule of a weight over training."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.model import VAE, initialise
+
+Losses = Tensor | dict[str, Tensor]
+Ramp = Literal["linear", "cosine", "cyclical"]
+
+
+class Objective(nn.Module):
+    """Abstract: wraps a model; `objective(x, c, t)` gives a loss, or one loss a player, and a flat dict of terms.
+
+    x [B, ...] in model units, c [B, n] or None, t a 0-d tensor in [0, 1], the fraction of training done. The loss is
+    a mean over the batch in nats; terms are detached 0-d tensors, means over the batch in nats.
+    """
+
+    def __init__(self, model: VAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Who learns what: each trainable parameter belongs to one player, and each player has its own optimiser.
+
+        An objective with several returns a dict of losses by player. The loop back-propagates their sum, so each
+        loss must be constant in the other players' parameters (`constant`, `detach`).
+        """
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    def initialise(self, x: Tensor, c: Tensor | None, n_data: int) -> None:
+        """Let every part start from a batch of training rows, once, before step 0."""
+        initialise(self, x, c, n_data)
+
+    def forward(self, x: Tensor, c: Tensor | None, t: Tensor) -> tuple[Losses, dict[str, Tensor]]:
+        raise NotImplementedError
+
+
+def constant(module: nn.Module, *inputs: Tensor) -> Tensor:
+    """Call a module with its parameters as constants: gradients reach its inputs, not its weights."""
+    frozen = {name: p.detach() for name, p in module.named_parameters()}
+    return torch.func.functional_call(module, frozen, inputs)
+
+
+def ramp(t: Tensor, warm_up: float, schedule: Ramp, cycles: int) -> Tensor:
+    """A weight that rises from 0 to 1, a 0-d tensor.
+
+    "linear" and "cosine" rise over the first `warm_up` of training. "cyclical" divides training into `cycles` and
+    rises linearly over the first `warm_up` of each (Fu et al. 2019, https://arxiv.org/abs/1903.10145, eq. 6); t = 1
+    counts as the end of the last cycle.
+    """
+    if warm_up <= 0:
+        return torch.ones_like(t)
+    if schedule == "cyclical":
+        phase = torch.where(t >= 1, torch.ones_like(t), torch.frac(t * cycles))
+        return (phase / warm_up).clamp(max=1.0)
+    done = (t / warm_up).clamp(max=1.0)
+    return 0.5 * (1 - torch.cos(math.pi * done)) if schedule == "cosine" else done
