@@ -1,0 +1,10 @@
+"""Arrays become pictures. Every function returns a `PIL.Image`; `save` writes it. Nothing here knows a model.
+
+Images are arrays or tensors [N, C, H, W] in [0, 1] (`Contract.picture` makes them).
+"""
+
+from vaekit.pictures.plots import curves, latent_map
+from vaekit.pictures.rows import fields, vectors
+from vaekit.pictures.tiles import grid, pairs, save, strip
+
+__all__ = ["curves", "fields", "grid", "latent_map", "pairs", "save", "strip", "vectors"]
