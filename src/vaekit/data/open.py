@@ -1,0 +1,271 @@
+"""`open_data`: any source -> splits of one array each, and the contract that says what they hold."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from vaekit.data import kinds, layout
+from vaekit.data import labels as classes
+from vaekit.data.contract import Contract, number, words
+from vaekit.data.hashes import digest
+from vaekit.data.raw import Options, Raw, check_choices, parse_size
+from vaekit.data.splits import SPLITS, Assignment, Data, Split, assign, limited, take
+from vaekit.errors import VaekitError
+
+
+def open_data(
+    source: Any,
+    *,
+    size: int | str | tuple[int, int] | None = None,
+    grey: bool = False,
+    binarize: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    key: str | None = None,
+    labels: Any = None,
+    kind: str | None = None,
+    contract: Contract | None = None,
+    valid: float | int | None = None,
+    whole: bool = False,
+) -> Data:
+    """Open data by name or path, or what Python holds.
+
+    `source`: "digits", "mnist", "fashion-mnist"; a folder, zip or tar of images, one image, idx, .npy, .npz,
+    .csv, .parquet; an array, tensor, (x, y), mapping of splits, DataFrame or torch Dataset.
+    `size` N or "HxW": images are scaled to cover it and centre cropped. `grey` turns colour grey.
+    `binarize` "dynamic" (afresh at each access) or "static" (once). `limit` rows a split at most.
+    `seed` is the data's own, for splits and limit. `key`, `labels` name arrays or a column; `labels` may be
+    an array. `kind` overrules what the values suggest. `valid` a fraction or a number of rows.
+    `contract`: hold the data to it, and prepare them as it says. `whole`: do not split what names no splits.
+
+    Raises `VaekitError`, one line, for whatever cannot be opened or breaks the contract.
+    """
+    if isinstance(source, Data):
+        return source
+    from vaekit.data.sources import load
+
+    check_choices(binarize, kind, limit, valid)
+    wanted = parse_size(size)
+    options = Options(wanted, grey, limit, seed, key, labels, kind, valid, whole)
+    if contract is not None:
+        binarize = contract.binarize
+        if contract.is_image:
+            channels, height, width = contract.shape
+            options = replace(
+                options, size=(height, width), channels=channels if channels in (1, 3) else None
+            )
+    raw, name = load(source, options)
+    classes.attach(raw, labels, name)
+    numbered, names, note = classes.number(raw, name, contract.labels if contract else ())
+    if contract is not None:
+        _match_columns(raw, contract, name)
+    like = contract.shape if contract else None
+    notes = [*raw.notes, *([note] if note else [])]
+    if not raw.ready:
+        notes += _arrange(raw, options, wanted, like, name)
+    # Before the split, so that a message counts rows as the source does.
+    surveys = {
+        part: kinds.survey(found.x, _called(part, raw, name), raw.columns)
+        for part, found in raw.parts.items()
+    }
+    opened = _split(raw, numbered, options, name)
+    opened.notes = notes + opened.notes
+    if contract is None:
+        return _first(opened, functools.reduce(operator.or_, surveys.values()), names, options, binarize)
+    return _again(opened, surveys, contract)
+
+
+@dataclass
+class _Opened:
+    """A source on its way: rows `x` and class numbers `label` by split, and what was done to them."""
+
+    name: str
+    raw: Raw
+    x: dict[str, Any]
+    label: dict[str, np.ndarray | None]
+    split: str
+    notes: list[str]
+
+
+def _called(part: str, raw: Raw, name: str) -> str:
+    """How a message names a part: by the source alone where the source names no splits."""
+    return name if part == "all" or len(raw.parts) == 1 else f"{name} {part}"
+
+
+def _split(raw: Raw, numbered: classes.Numbered, options: Options, name: str) -> _Opened:
+    counts = {part: len(found.x) for part, found in raw.parts.items()}
+    where: Assignment
+    if raw.split is not None or options.whole:
+        where, sentence = {part: (part, slice(0, None)) for part in counts}, raw.split or ""
+    else:
+        try:
+            where, sentence = assign(counts, seed=options.seed, valid=options.valid, last=raw.last)
+        except VaekitError as error:
+            raise VaekitError(f"{name}: {error}") from None
+    opened = _Opened(name, raw, {}, {}, sentence, [])
+    for split, (part, index) in where.items():
+        index = limited(index, counts[part], options.limit, options.seed)
+        opened.x[split], label = take(raw.parts[part].x, index), numbered.get(part)
+        opened.label[split] = None if label is None else label[index]
+    if options.limit is not None:
+        opened.notes.append(f"at most {options.limit:,} rows a split, drawn by seed {options.seed}")
+    return opened
+
+
+def _arrange(
+    raw: Raw, options: Options, size: tuple[int, int] | None, like: tuple[int, ...] | None, name: str
+) -> list[str]:
+    """Rows of every part as [N, C, H, W] or [N, F], turned grey and sized where asked, or to be `like`."""
+    said: dict[str, None] = {}
+    for split, part in raw.parts.items():
+        part.x, note = layout.arrange(part.x, _called(split, raw, name), like)
+        said[note] = None
+        free = like is None and not raw.categories and options.kind in (None, "8-bit", "binary", "levels")
+        if part.x.ndim == 2 and free:
+            part.x, note = layout.square_image(part.x, raw.columns, size)
+            said[note] = None
+    shapes = {split: tuple(part.x.shape[1:]) for split, part in raw.parts.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{split} {words(shape)}" for split, shape in shapes.items())
+        raise VaekitError(f"{name}: the splits have rows of different shapes ({listed})")
+    shape = next(iter(shapes.values()))
+    if options.grey:
+        layout.images_only(shape, name, "grey")
+    if (options.grey or (like is not None and len(like) == 3 and like[0] == 1)) and shape[:-2] == (3,):
+        said["turned grey"] = None
+        for part in raw.parts.values():
+            part.x = layout.grey(part.x)
+    if size is not None:
+        layout.images_only(shape, name, "size")
+        if shape[1:] != size:
+            said[f"resized from {shape[1]}x{shape[2]} to cover {size[0]}x{size[1]}, centre cropped"] = None
+            for part in raw.parts.values():
+                part.x = layout.resize(part.x, size)
+    return [note for note in said if note]
+
+
+def _first(
+    opened: _Opened, seen: kinds.Survey, names: tuple[str, ...], options: Options, binarize: str | None
+) -> Data:
+    """Data whose contract is read from them."""
+    raw, name, notes = opened.raw, opened.name, opened.notes
+    if seen.low == seen.high:
+        raise VaekitError(f"{name}: every value is {number(seen.low)}: there is nothing to learn")
+    decision = kinds.decide(list(opened.x.values()), seen, options.kind or raw.kind, name)
+    if raw.categories and decision.kind == "categories":
+        most = max(map(len, raw.categories)) - 1
+        decision = replace(decision, high=most, levels=most)
+    notes += [decision.note] * bool(decision.note)
+    for split, x in opened.x.items():
+        opened.x[split] = kinds.convert(x, decision.dtype, decision.times)
+    training = next(iter(opened.x.values()))
+    offset, divisor = kinds.affine(training, decision)
+    if decision.kind == "real":
+        how = "column by column" if len(offset) > 1 else "by one mean and deviation"
+        notes.append(f"standardised {how}, from train")
+    if binarize is not None and decision.kind == "binary":
+        notes.append(f"binary already, so binarize={binarize} has nothing to do")
+        binarize = None
+    elif binarize is not None:
+        if decision.kind not in ("levels", "8-bit"):
+            hint = "; add --grey" if decision.kind == "colour" else ""
+            raise VaekitError(f"{name}: binarize is for grey values, these are {decision.kind}{hint}")
+        how = "afresh at each access" if binarize == "dynamic" else "once"
+        chance = f"a pixel is 1 with probability value/{int(decision.high)}"
+        notes.append(f"binarised {how}: {chance}; evaluation bits by RandomState(0)")
+        decision = replace(decision, kind="binary", levels=1)
+    contract = Contract(
+        source=name,
+        shape=tuple(map(int, training.shape[1:])),
+        kind=decision.kind,
+        low=decision.low,
+        high=decision.high,
+        levels=decision.levels,
+        offset=offset,
+        divisor=divisor,
+        dtype=decision.dtype,
+        labels=names,
+        columns=raw.columns,
+        categories=raw.categories,
+        binarize=binarize,
+        preparation=tuple(notes),
+        split=opened.split,
+    )
+    return _data(contract, opened.x, opened.label)
+
+
+def _again(opened: _Opened, surveys: dict[str, kinds.Survey], contract: Contract) -> Data:
+    """Data held to a contract that there is, prepared as it says."""
+    seen = functools.reduce(operator.or_, surveys.values())
+    times = 1.0
+    if contract.discrete and contract.kind not in ("counts", "categories"):
+        unit = not seen.integer and seen.low >= 0 and seen.high <= 1
+        if unit and all(kinds.on_grid(x, contract.high) for x in opened.x.values()):
+            times = contract.high
+        elif contract.kind == "binary" and contract.binarize is None and seen.high in (1, 255):
+            # 0 and 1 where the contract has 0 and 255, or the other way round, are the same bits.
+            times = contract.high / seen.high if seen.only(seen.high) else 1.0
+    if times == 1.0:
+        for part, found in surveys.items():
+            contract.hold(opened.raw.parts[part].x.shape, found, _called(part, opened.raw, opened.name))
+    for split, x in opened.x.items():
+        opened.x[split] = kinds.convert(x, contract.dtype, times)
+        if times != 1.0:
+            contract.check(opened.x[split], opened.name)
+    own = replace(contract, source=opened.name, preparation=tuple(opened.notes), split=opened.split)
+    return _data(own, opened.x, opened.label)
+
+
+def _data(contract: Contract, xs: dict[str, Any], ids: Mapping[str, np.ndarray | None]) -> Data:
+    """Splits in order, static bits drawn, rows counted and hashed."""
+    splits = {}
+    for name in (*SPLITS, "all"):
+        if name in xs:
+            bits = contract.kind == "binary" and contract.binarize is None
+            split = Split(xs[name], ids[name], name, bits)
+            splits[name] = split.frozen(contract) if contract.binarize == "static" else split
+    bits = contract.kind == "binary" and contract.binarize != "dynamic"
+    total = hashlib.sha256()
+    for name, split in splits.items():
+        total.update(f"{name} {digest(split.x, bits=bits)}\n".encode())
+    contract = replace(contract, rows={n: len(s) for n, s in splits.items()}, hash=total.hexdigest())
+    if len(splits) == 1:
+        (only,) = splits.values()
+        return Data(contract, only)
+    if "train" not in splits:
+        # New data that name only other splits: the first of them stands where training rows would.
+        first, *rest = splits.values()
+        return Data(contract, first, *rest)
+    return Data(contract, splits["train"], splits.get("valid"), splits.get("test"))
+
+
+def _match_columns(raw: Raw, contract: Contract, name: str) -> None:
+    """Put a table's columns in the contract's order, and its words under the contract's numbers."""
+    if not contract.columns or not raw.columns:
+        return
+    missing = [c for c in contract.columns if c not in raw.columns]
+    if missing:
+        raise VaekitError(
+            f"{name} lacks the columns {', '.join(map(repr, missing[:5]))} that {contract.source} has"
+        )
+    order = [raw.columns.index(c) for c in contract.columns]
+    if bool(raw.categories) != bool(contract.categories):
+        kind = "words" if contract.categories else "numbers"
+        raise VaekitError(f"{name}: the columns must hold {kind}, as those of {contract.source} do")
+    for part in raw.parts.values():
+        part.x = np.asarray(part.x)[:, order]
+        for i, (column, known) in enumerate(zip(order, contract.categories, strict=False)):
+            found = raw.categories[column]
+            unknown = [w for w in found if w not in known]
+            if unknown:
+                where = f"column {contract.columns[i]!r}"
+                raise VaekitError(f"{name}: {where} has {unknown[0]!r}, not known to {contract.source}")
+            part.x[:, i] = np.array([known.index(w) for w in found])[part.x[:, i]]
+    raw.columns, raw.categories = contract.columns, contract.categories

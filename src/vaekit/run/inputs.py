@@ -1,0 +1,115 @@
+"""What a user hands to a run, as rows, labels and latent points; whatever does not fit is refused in one line."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaekit.data import Contract, Data, Split, open_data
+from vaekit.errors import VaekitError, nearest
+
+if TYPE_CHECKING:
+    from vaekit.run.opened import Run
+
+
+def own_data(run: Run, contract: Contract) -> Data:
+    """The run's own data, held to a contract. Raises VaekitError if they have gone or no longer keep it."""
+    section = run.recipe.data
+    options = section.model_dump(include={"limit", "seed", "key", "labels", "kind", "valid"})
+    try:
+        return open_data(section.source, contract=contract, **options)
+    except VaekitError as error:
+        raise VaekitError(f"the run's own data: {error}") from error
+
+
+def rows(run: Run, data: Any, split: str, label: Any) -> Split:
+    """Rows as `Run.rows` gives them."""
+    contract = run.contract
+    if data is None or is_own(run, data):
+        chosen = part(run.data(), split)
+    elif isinstance(data, Split):
+        contract.check(data.x, data.name)
+        chosen = data.frozen(contract)
+    else:
+        chosen = part(opened(data, contract), split)
+    if label is not None:
+        chosen = replace(chosen, label=ids(contract, label, len(chosen)))
+    return chosen
+
+
+def opened(data: Any, contract: Contract) -> Data:
+    """Other data, held to a contract; what names no splits stays whole. One row is a set of one."""
+    if isinstance(data, Data):
+        return data
+    single = isinstance(data, np.ndarray | Tensor) and tuple(data.shape) == contract.shape
+    return open_data(data[None] if single else data, contract=contract, whole=True)
+
+
+def is_own(run: Run, data: Any) -> bool:
+    """Whether this name or path is where the run's own data are."""
+    own = run.recipe.data.source
+    if own is None or not isinstance(data, str | os.PathLike):
+        return False
+    return os.fspath(data) == own or Path(data).expanduser().resolve() == Path(own).resolve()
+
+
+def part(data: Data, split: str) -> Split:
+    """One split with its evaluation bits, or with "all" every row: train, then valid, then test."""
+    splits = list(data.splits.values())
+    if split != "all":
+        return data.split(split).frozen(data.contract)
+    frozen = [each.frozen(data.contract) for each in splits]
+    if len(frozen) == 1:
+        return frozen[0]
+    labels = [each.label for each in frozen if each.label is not None]
+    label = np.concatenate(labels) if len(labels) == len(frozen) else None
+    return Split(np.concatenate([each.rows(slice(None)) for each in frozen]), label, "all", bits=frozen[0].bits)
+
+
+def subset(rows: Split, index: np.ndarray) -> Split:
+    """Some rows of a split."""
+    label = None if rows.label is None else rows.label[index]
+    return replace(rows, x=rows.rows(index), label=label)
+
+
+def ids(contract: Contract, label: Any, n: int) -> np.ndarray:
+    """A label by name or number, or one a row, as numbers int64 [n]."""
+    names = [str(name) for name in contract.labels]
+    given = [label] if isinstance(label, str | int | np.integer) else list(label)
+    found = []
+    for one in given:
+        number = names.index(str(one)) if str(one) in names else one
+        if not isinstance(number, int | np.integer) or not 0 <= number < len(names):
+            raise VaekitError(f"unknown label {one!r}{nearest(str(one), names) or ': the data have no labels'}")
+        found.append(number)
+    if len(found) not in (1, n):
+        raise VaekitError(f"{len(found)} labels for {n} rows; give one, or one a row")
+    return np.resize(np.asarray(found, dtype=np.int64), n)
+
+
+def points(given: Any, latent: int) -> Tensor:
+    """Latent points, one [D] or several [N, D], as a float32 tensor [N, D]."""
+    listed = list(given.detach().cpu().numpy() if isinstance(given, Tensor) else given)
+    if not listed:
+        raise VaekitError("no latent points came; give at least one")
+    if np.ndim(listed[0]) == 0:
+        listed = [listed]
+    result = np.empty((len(listed), latent), np.float32)
+    for number, point in enumerate(listed):
+        if np.ndim(point) != 1 or len(point) != latent:
+            raise VaekitError(
+                f"a latent point of {len(point)} numbers came; this run has {latent} latent dimension{'s' * (latent != 1)}"
+            )
+        try:
+            result[number] = point
+        except (ValueError, TypeError):
+            raise VaekitError(f"{point!r} is no latent point: expected {latent} numbers") from None
+        if not np.isfinite(result[number]).all():
+            raise VaekitError(f"the latent point {list(map(float, point))} is not finite")
+    return torch.from_numpy(result)

@@ -1,0 +1,272 @@
+"""A trained model with its data contract: data in, data out. What looks at it is called late."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaekit.data import Batches, Contract, Data, Preparation, Split
+from vaekit.errors import VaekitError, nearest
+from vaekit.model import VAE
+from vaekit.recipe import Recipe
+from vaekit.run import inputs
+from vaekit.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from vaekit.objectives.common import Objective
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes of rows: `mean` [N, D], `log_variance` [N, D] (None without a Gaussian posterior), `label` int64 [N] or None."""
+
+    mean: np.ndarray
+    log_variance: np.ndarray | None
+    label: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def arrays(self) -> dict[str, np.ndarray | None]:
+        """By the names that `vaekit encode` writes."""
+        return {"mean": self.mean, "log_variance": self.log_variance, "label": self.label}
+
+
+class Run:
+    """An opened run. `model` takes model units; the methods here take and give arrays in the data's own units.
+
+    Data are a name, a path, an array, a tensor, a `Split`, or None for the run's own. Labels are names or numbers.
+    """
+
+    def __init__(
+        self, path: Path, recipe: Recipe, contract: Contract, objective: Objective, folder: RunFolder | None = None
+    ) -> None:
+        self.path, self.recipe, self.contract = path, recipe, contract
+        self.objective, self.folder = objective, folder
+        self._own: Data | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}: {self.recipe.name or 'recipe'}, {self.contract.line()})"
+
+    @property
+    def model(self) -> VAE:
+        return self.objective.model
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def condition(self) -> bool:
+        """Whether the model is given the label."""
+        return self.recipe.model.condition == "label"
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl. Raises VaekitError for a weights file without its run."""
+        if self.folder is None:
+            raise VaekitError(f"{self.path} is a weights file alone; its metrics are in the folder of its run")
+        return self.folder.read_metrics()
+
+    # -- data
+
+    def data(self) -> Data:
+        """The run's own data, opened once. Raises VaekitError if they have gone or no longer keep the contract."""
+        if self._own is None:
+            self._own = inputs.own_data(self, self.contract)
+        return self._own
+
+    def rows(self, data: Any = None, split: str = "test", label: Any = None) -> Split:
+        """Rows as a split: of the run's own data, or of others, which must keep the contract.
+
+        `split` is train, valid, test or all; others that name no splits are taken whole. `label`, one or one a row,
+        stands in for those of the data. Bits of binarised data are the fixed ones of evaluation.
+        """
+        return inputs.rows(self, data, split, label)
+
+    def batches(self, rows: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """x [B, ...] in model units and c [B, n] or None, row after row, at most 512 at a time."""
+        if self.condition and rows.label is None:
+            raise VaekitError("this model is given the label, and these rows have none; give label, one or one a row")
+        batches = Batches(rows, self.contract, self.device, condition=self.condition)
+        preparation = Preparation(self.contract).to(self.device)
+        step = max(1, min(512, (1 << 23) // int(np.prod(self.contract.shape))))
+        for start in range(0, len(rows), step):
+            raw, c = batches.get(np.arange(start, min(start + step, len(rows))))
+            yield preparation(raw), c
+
+    def conditions(self, n: int, label: Any = None, turns: bool = False) -> Tensor | None:
+        """One-hot c [n, labels] for labels by name or number, None where the model takes none; with `turns` all labels in turn by default."""
+        if not self.condition:
+            if label is not None:
+                raise VaekitError(f"this model is not given the label, so label={label!r} says nothing; leave it out")
+            return None
+        kinds = len(self.contract.labels)
+        if label is None and not turns:
+            raise VaekitError(f"this model is given the label: say which{nearest('', map(str, self.contract.labels))}")
+        ids = np.arange(n) % kinds if label is None else inputs.ids(self.contract, label, n)
+        return torch.eye(kinds, device=self.device)[torch.from_numpy(ids)]
+
+    # -- the model, data in and data out
+
+    @contextlib.contextmanager
+    def looking(self, seed: int | None = None) -> Iterator[None]:
+        """No gradient, eval mode, and with a seed generators of one's own; torch's are as before afterwards."""
+        modes = [(module, module.training) for module in self.model.modules()]
+        devices = [self.device.index or 0] if self.device.type == "cuda" else []
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            if seed is not None:
+                stack.enter_context(torch.random.fork_rng(devices))
+                torch.manual_seed(seed)
+            try:
+                self.model.eval()
+                yield
+            finally:
+                for module, mode in modes:
+                    module.training = mode
+
+    def in_data_units(self, x: Tensor, noise: bool = False) -> np.ndarray:
+        """Model units -> data units. The centre of bits is their probability: as a grey value where the data are
+        binarised greys, else as a number in between."""
+        if self.contract.kind != "binary" or noise:
+            return self.contract.unscale(x)
+        values = x.float().cpu().numpy() * np.float32(self.contract.divisor[0]) + np.float32(self.contract.offset[0])
+        values = values.clip(self.contract.low, self.contract.high)
+        return np.rint(values).astype(self.contract.dtype) if self.contract.binarize else values
+
+    def sample(
+        self, n: int = 16, *, seed: int | None = None, label: Any = None, noise: bool = False, with_codes: bool = False
+    ) -> Any:
+        """n items from the prior [n, ...]: the centre of p(x given z), or with `noise` a draw of it.
+
+        A conditional model takes `label`, or all labels in turn. With `with_codes` also z [n, D].
+        """
+        if n < 1:
+            raise VaekitError(f"{n} samples asked for; ask for at least 1")
+        with self.looking(seed):
+            c = self.conditions(n, label, turns=True)
+            z = self.model.draw(n, c)
+            x = self.decoded(z, c, noise)
+        return (x, z.cpu().numpy()) if with_codes else x
+
+    def encode(self, data: Any = None, *, split: str = "all", label: Any = None) -> Codes:
+        """Codes of every row, in the order of the rows (train, valid, test for "all"). Nothing here is random."""
+        rows = self.rows(data, split, label)
+        means, log_variances = [], []
+        with self.looking():
+            for x, c in self.batches(rows):
+                q = self.model.encode(x, c)
+                means.append(q.mean.cpu())
+                log_variances.append(getattr(q, "log_variance", None))
+        spread = None
+        if log_variances and log_variances[0] is not None:
+            spread = torch.cat([v.expand_as(m).cpu() for v, m in zip(log_variances, means, strict=True)]).numpy()
+        return Codes(torch.cat(means).numpy(), spread, rows.label)
+
+    def decode(
+        self, points: Any, *, label: Any = None, noise: bool = False, seed: int | None = None
+    ) -> np.ndarray:
+        """Latent points [N, D] (or one, [D]) -> items [N, ...]. Raises VaekitError for a point of another length."""
+        z = inputs.points(points, self.model.latent).to(self.device)
+        with self.looking(seed):
+            return self.decoded(z, self.conditions(len(z), label), noise)
+
+    def reconstruct(
+        self, data: Any = None, *, n: int | None = None, split: str = "test", seed: int = 0, label: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Originals [N, ...] and the centre of p(x given their mean code). `n` rows are chosen by the seed, in order."""
+        rows = self.rows(data, split, label)
+        if n is not None and n < len(rows):
+            rows = inputs.subset(rows, np.sort(np.random.default_rng(seed).permutation(len(rows))[:n]))
+        with self.looking():
+            again = [self.in_data_units(self.model.reconstruct(x, c)) for x, c in self.batches(rows)]
+        return rows.rows(slice(None)), np.concatenate(again)
+
+    def decoded(self, z: Tensor, c: Tensor | None, noise: bool = False) -> np.ndarray:
+        """z [N, D] -> items [N, ...] in data units, 256 at a time."""
+        parts = []
+        for start in range(0, len(z), 256):
+            p_x = self.model.decode(z[start : start + 256], None if c is None else c[start : start + 256])
+            parts.append(self.in_data_units(p_x.sample() if noise else p_x.centre, noise))
+        return np.concatenate(parts)
+
+    # -- thin doors to the rooms that look at a model
+
+    def interpolate(
+        self, start: Any, end: Any, *, steps: int = 10, path: str = "spherical", label: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Items [steps, ...] and codes [steps, D] from `start` to `end`, both a row of the test split (its number),
+        a latent point ("0.5,0.5" or D numbers), a row of data, or the path of one. `path`: spherical or linear."""
+        from vaekit.run.walking import interpolate
+
+        return interpolate(self, start, end, steps, path, label)
+
+    def traverse(
+        self, at: Any = None, *, dimensions: Any = None, steps: int = 9, extent: float = 2.5, label: Any = None
+    ) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Items [R * steps, ...], codes and the names of R rows: one latent dimension moved in each, `extent`
+        standard deviations of the codes to each side of `at`, by default those ten that vary most."""
+        from vaekit.run.walking import traverse
+
+        return traverse(self, at, dimensions, steps, extent, label)
+
+    def manifold(self, n: int = 20, *, label: Any = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The decoded latent grid [n * n, ...] and its codes: at the prior's quantiles for D = 2 (D = 1: [n, ...]),
+        in the principal plane of the codes for D > 2."""
+        from vaekit.run.walking import manifold
+
+        return manifold(self, n, label, seed)
+
+    def evaluate(
+        self, data: Any = None, *, split: str = "test", k: Sequence[int] = (1, 10, 100, 1000),
+        binarize: str | None = None, limit: int | None = None, seed: int = 0, device: str | None = None,
+        compile: bool = False, progress: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
+        """What `vaekit evaluate --json` prints: elbo, rate, distortion, nll at several k, nats an image."""
+        from vaekit.run.judging import evaluate
+
+        return evaluate(
+            self, data, split=split, k=k, binarize=binarize, limit=limit, seed=seed, device=device, compile=compile,
+            progress=progress,
+        )  # fmt: skip
+
+    def info(self) -> dict[str, Any]:
+        """What the run is, in facts that JSON can hold."""
+        from vaekit.run.judging import info
+
+        return info(self)
+
+    def table_of(self, evaluation: Mapping[str, Any]) -> str:
+        """An evaluation as lines for a person."""
+        from vaekit.run.judging import table
+
+        return table(evaluation)
+
+    def picture_of(
+        self, x: np.ndarray, *, columns: int | None = None, rows: Sequence[str] | None = None
+    ) -> Image:
+        """Items [N, ...] in data units as a picture; with `rows` a name for each row of `columns`."""
+        from vaekit.run.showing import items
+
+        return items(self, x, columns, rows)
+
+    def picture_of_pairs(self, originals: np.ndarray, reconstructions: np.ndarray) -> Image:
+        """Originals above their reconstructions."""
+        from vaekit.run.showing import pairs
+
+        return pairs(self, originals, reconstructions)
+
+    def picture_of_codes(self, codes: Codes) -> Image:
+        """The latent map, coloured by label; the principal plane where D > 2."""
+        from vaekit.run.showing import latent_map
+
+        return latent_map(self, codes)

@@ -1,0 +1,143 @@
+"""Walks through the latent space of a run, decoded: from here to there, along a dimension, over a grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaekit.errors import VaekitError
+from vaekit.run import inputs
+
+if TYPE_CHECKING:
+    from vaekit.run.opened import Codes, Run
+
+LOOKED_AT = 5000  # codes that measure how the latent space is used
+SHOWN = 10  # dimensions of a traversal that was not told which
+
+
+def interpolate(run: Run, start: Any, end: Any, steps: int, path: str, label: Any) -> tuple[np.ndarray, np.ndarray]:
+    """As `Run.interpolate`."""
+    from vaekit import walks
+
+    ways = {"spherical": walks.spherical, "linear": walks.linear}
+    if path not in ways:
+        raise VaekitError(f"unknown path {path!r}; it is spherical or linear")
+    (a, of_a), (b, _) = place(run, start, label), place(run, end, label)
+    z = ways[path](a, b, steps)
+    return _decoded(run, z, _first(run, label, of_a)), z.cpu().numpy()
+
+
+def traverse(
+    run: Run, at: Any, dimensions: Any, steps: int, extent: float, label: Any
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """As `Run.traverse`."""
+    from vaekit import walks
+
+    mean, spread = _used(run)
+    if at is None:
+        z, of_z = mean, None
+        label = 0 if label is None and run.condition else label
+    else:
+        z, of_z = place(run, at, label)
+    if steps < 1:
+        raise VaekitError(f"a traversal of {steps} steps shows nothing; give at least 1")
+    if dimensions is None:
+        chosen = spread.argsort(descending=True)[:SHOWN].tolist()
+    else:
+        chosen = _dimensions(dimensions)
+    moves = torch.linspace(-extent, extent, steps, device=z.device) if steps > 1 else torch.zeros(1, device=z.device)
+    lines = []
+    for d in chosen:
+        reach = spread[d] if -len(z) <= d < len(z) else spread[0]  # `walks.traverse` refuses it by name
+        lines.append(walks.traverse(z, d, z[d] + moves * reach if -len(z) <= d < len(z) else moves)[0])
+    codes = torch.cat(lines)
+    return _decoded(run, codes, _first(run, label, of_z)), codes.cpu().numpy(), [f"z{d}" for d in chosen]
+
+
+def manifold(run: Run, n: int, label: Any, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `Run.manifold`."""
+    from vaekit import walks
+
+    if run.model.latent < 1:
+        raise VaekitError("this model has no latent dimensions, so there is no latent grid")
+    label = 0 if label is None and run.condition else label
+    with run.looking(seed):
+        if run.model.latent <= 2:
+            z = walks.manifold(run.model.prior(run.conditions(1, label)), n, run.model.latent)
+        else:
+            codes = _codes(run)
+            means = torch.from_numpy(codes.mean) if codes is not None else run.model.draw(LOOKED_AT, None)
+            z = walks.plane(means.to(run.device), n)
+    z = z.reshape(-1, run.model.latent)
+    return _decoded(run, z, label), z.cpu().numpy()
+
+
+def place(run: Run, where: Any, label: Any) -> tuple[Tensor, Any]:
+    """A code [D], and the label of the row it came from: from a row's number, a latent point, a row, or a path."""
+    from vaekit.output import point_of
+
+    if isinstance(where, str):
+        if where.strip().lstrip("-").isdigit():
+            where = int(where)
+        elif "," in where and not Path(where).exists():
+            where = point_of(where)
+    if isinstance(where, int | np.integer):
+        test = inputs.part(run.data(), "test" if "test" in run.data().splits else "all")
+        if not 0 <= where < len(test):
+            raise VaekitError(f"there is no row {where}: the {test.name} split has rows 0 to {len(test) - 1}")
+        row: Any = inputs.subset(test, np.array([where]))
+    elif isinstance(where, str | Path) or tuple(np.shape(where)) != (run.model.latent,):
+        if not isinstance(where, str | Path) and tuple(np.shape(where)) != run.contract.shape and np.ndim(where) == 1:
+            inputs.points(where, run.model.latent)  # a point of the wrong length, and says so
+        row = inputs.rows(run, where, "test", label)
+    else:
+        return inputs.points(where, run.model.latent)[0].to(run.device), None
+    if len(row) != 1:
+        raise VaekitError(f"{where} holds {len(row):,} rows; a walk needs one: give the file of one, or a row's number")
+    code = run.encode(row, label=label)
+    return torch.from_numpy(code.mean[0]).to(run.device), None if code.label is None else int(code.label[0])
+
+
+def _decoded(run: Run, z: Tensor, label: Any) -> np.ndarray:
+    with run.looking():
+        return run.decoded(z, run.conditions(len(z), label))
+
+
+def _first(run: Run, label: Any, of_row: Any) -> Any:
+    """The label that was asked for, else the row's own where the model wants one."""
+    return of_row if label is None and run.condition else label
+
+
+def _codes(run: Run) -> Codes | None:
+    """Codes of at most `LOOKED_AT` of the run's own rows, held out where there are some; None where there are none."""
+    try:
+        data = run.data()
+    except VaekitError:
+        return None  # the data have gone: the prior serves
+    split = next(data.splits[name] for name in ("test", "valid", "train", "all") if name in data.splits)
+    index = np.sort(np.random.default_rng(0).permutation(len(split))[:LOOKED_AT])
+    return run.encode(inputs.subset(split.frozen(data.contract), index))
+
+
+def _used(run: Run) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the codes, each [D]; those of the prior where the data have gone."""
+    codes = _codes(run)
+    if codes is not None:
+        means = torch.from_numpy(codes.mean)
+    else:
+        with run.looking(0):
+            means = run.model.draw(LOOKED_AT, run.conditions(LOOKED_AT, turns=True))
+    return means.mean(0).to(run.device), means.std(0, correction=0).to(run.device)
+
+
+def _dimensions(given: Any) -> list[int]:
+    if isinstance(given, int):
+        return [given]
+    try:
+        return [int(d) for d in (given.split(",") if isinstance(given, str) else given)]
+    except ValueError:
+        raise VaekitError(f"dimensions are whole numbers with commas between, such as 0,3,5; not {given!r}") from None

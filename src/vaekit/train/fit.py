@@ -1,0 +1,265 @@
+"""From data to a trained run: open, choose, resolve, build, train, look. `fit` starts a run, `resume` goes on with one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaekit.errors import VaekitError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vaekit.data import Data
+    from vaekit.recipe import Recipe
+    from vaekit.run import Run, RunFolder
+    from vaekit.train.outcome import Outcome
+
+
+class InterruptedRun(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, after everything was saved; the message says how to go on."""
+
+
+def fit(
+    data: Any = None,
+    *,
+    recipe: str | os.PathLike[str] | None = None,
+    latent: int | None = None,
+    output: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    size: int | str | None = None,
+    grey: bool | None = None,
+    binarize: str | None = None,
+    limit: int | None = None,
+    key: str | None = None,
+    labels: Any = None,
+    kind: str | None = None,
+    set: Iterable[str] = (),
+    nets: Mapping[str, nn.Module] | None = None,
+    allow: Collection[str] = (),
+    progress: bool | None = None,
+) -> Run:
+    """Train a VAE and return the run, which is also a folder: `runs/NAME`, or `output`, which must not exist.
+
+    data: a name, a path, an array, a tensor, an (x, y) pair, a dict of splits or a torch `Dataset`; by default
+    scikit-learn's digits. recipe: a name or a TOML file; by default chosen from the data, and the reason said.
+    set: overrides, "section.key=value". nets: your own modules, {"posterior": module, "likelihood": module}.
+    progress: show what happens on stderr; by default only on a terminal. The other arguments are short for keys of
+    the recipe's sections [data], [model] and [train].
+
+    Raises VaekitError for bad input, and InterruptedRun (a KeyboardInterrupt) once Ctrl-C has saved the run.
+
+    >>> run = fit("digits", latent=2, set=["train.epochs=3"])    # doctest: +SKIP
+    >>> run.model.sample(16).shape                               # doctest: +SKIP
+    torch.Size([16, 1, 8, 8])
+    """
+    from vaekit import recipe as room
+
+    say = _voice(progress)
+    options = {"size": size, "grey": grey, "binarize": binarize, "limit": limit, "key": key, "labels": labels, "kind": kind}
+    options = {name: value for name, value in options.items() if value is not None}
+    source = "digits" if data is None and recipe is None else data
+    opened: Data | None = None
+    overrides = list(set)
+    if recipe is None:
+        opened = _open(source, options)
+        recipe, reason = room.for_contract(opened.contract)
+        because = f"recipe {recipe}: {reason}"
+    else:
+        because = f"recipe {Path(recipe).stem}: as asked"
+    chosen = room.load(recipe, overrides)
+    plain = {name: value for name, value in options.items() if isinstance(value, str | int | bool)}
+    chosen = chosen.updated(
+        {"data": plain, "model": _given(latent=latent), "train": _given(seed=seed, device=device)}
+    )
+    if source is None:
+        source = chosen.data.source or "digits"
+    wanted = _data_options(chosen) | options
+    if opened is None or wanted != options:
+        opened = _open(source, wanted)
+    say(opened.contract.line())
+    say(because)
+    if isinstance(source, str | os.PathLike):
+        chosen = chosen.updated({"data": {"source": _kept_source(source)}})
+    return _run(chosen, opened, output, say, nets=nets, allow=allow, progress=progress)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    set: Iterable[str] = (),
+    data: Any = None,
+    nets: Mapping[str, nn.Module] | None = None,
+    allow: Collection[str] = (),
+    progress: bool | None = None,
+) -> Run:
+    """Go on with a run exactly where it stopped; with `set=["train.epochs=M"]` it is extended and planned anew.
+
+    data: the data again, where the run was made from an array and not from a name or path.
+    Raises VaekitError if the folder is no run, or its data are no longer what they were.
+    """
+    from vaekit.recipe.merging import overrides_tree
+    from vaekit.run import RunFolder
+
+    say = _voice(progress)
+    folder = RunFolder.open(path)
+    recipe, contract = folder.read_recipe(allow=allow), folder.read_contract()
+    changes = overrides_tree(set)
+    refused = [f"{section}.{key}" for section, keys in changes.items() for key in keys if section != "train"]
+    if refused:
+        raise VaekitError(f"--resume cannot change {', '.join(refused)}: only [train] may change; start a new run")
+    recipe = recipe.updated(changes)
+    source = data if data is not None else recipe.data.source
+    if source is None or (data is None and source == contract.source and not _is_name(source)):
+        raise VaekitError(f"{folder.path} was made from {contract.source}, not from a path; give the data again")
+    opened = _open(source, _data_options(recipe))
+    if opened.contract.hash != contract.hash:
+        raise VaekitError(
+            f"the data at {source} are not what {folder.path} was trained on (hash {opened.contract.hash[:12]} now, "
+            f"{contract.hash[:12]} then); bring them back, or start a new run"
+        )
+    say(f"resuming {folder.path}: {opened.contract.line()}")
+    return _train(recipe, opened, folder, say, nets=nets, allow=allow, progress=progress, resume=True, changed=bool(changes))
+
+
+def _run(
+    chosen: Recipe, opened: Data, output: str | os.PathLike[str] | None, say: Any, *,
+    nets: Mapping[str, nn.Module] | None, allow: Collection[str], progress: bool | None,
+) -> Run:  # fmt: skip
+    """Resolve all that is open, make the folder, train."""
+    from vaekit import recipe as room
+    from vaekit.run import RunFolder
+    from vaekit.train.automatic import decide
+    from vaekit.train.machine import start
+
+    resolved = room.resolve(chosen, opened.contract, nets=nets, allow=allow)
+    for note in resolved.notes:
+        say(note)
+    objective = room.build(resolved, opened.contract, nets=nets, allow=allow)
+    if not objective.model.likelihood.gives_density(opened.contract.kind):  # type: ignore[operator]
+        say(
+            f"{resolved.likelihood.kind} on {opened.contract.kind} values is a cross-entropy, not a likelihood: this run "
+            "has no NLL; --binarize gives one"
+        )
+    parameters = sum(p.numel() for p in objective.parameters())
+    settings, reasons = decide(chosen.train, n_train=len(opened.train), model_parameters=parameters)
+    resolved = resolved.model_copy(update={"train": settings})
+    fabric = start(settings)
+    name = opened.contract.source if resolved.name in ("", opened.contract.source) else (
+        f"{opened.contract.source}-{resolved.name}"
+    )
+    folder = RunFolder.create(output, name) if fabric.global_rank == 0 else None
+    path = fabric.broadcast(str(folder.path) if folder is not None else "")
+    folder = folder or RunFolder.open(path)
+    if fabric.global_rank == 0:
+        folder.write_recipe(resolved)
+        folder.write_contract(opened.contract)
+        folder.write_environment()
+    say(
+        f"{parameters:,} parameters, latent {resolved.model.latent}, {settings.epochs} epochs, batch {settings.batch_size}, "
+        f"{settings.device} {settings.precision}, {settings.threads} threads ({reasons['precision']})"
+    )
+    return _train(
+        resolved, opened, folder, say, nets=nets, allow=allow, progress=progress, objective=objective, fabric=fabric
+    )
+
+
+def _train(
+    recipe: Recipe, opened: Data, folder: RunFolder, say: Any, *, nets: Mapping[str, nn.Module] | None,
+    allow: Collection[str], progress: bool | None, resume: bool = False, changed: bool = False, objective: Any = None,
+    fabric: Any = None,
+) -> Run:  # fmt: skip
+    """Train into a folder that exists, draw the pictures, open the run."""
+    from vaekit import recipe as room
+    from vaekit.run import load
+    from vaekit.train.automatic import decide
+    from vaekit.train.look import look, peek
+    from vaekit.train.loop import train
+    from vaekit.train.machine import start
+
+    if objective is None:
+        objective = room.build(recipe, opened.contract, nets=nets, allow=allow)
+    if changed:
+        settings, _ = decide(recipe.train, n_train=len(opened.train))
+        recipe = recipe.model_copy(update={"train": settings})
+        folder.write_recipe(recipe)
+    settings = recipe.train
+    fabric = fabric or start(settings)
+    condition = recipe.model.condition == "label"
+    shown = opened.test or opened.valid or opened.train
+
+    def watch(epoch: int, model: Any) -> None:
+        # pictures at powers of two: many early on, when most happens
+        if settings.pictures and epoch & (epoch - 1) == 0:
+            peek(model, opened.contract, shown, folder.pictures / f"epoch-{epoch:04d}.png", condition=condition)
+
+    outcome = train(
+        objective, opened, settings, folder, condition=condition, resume=resume, progress=progress, fabric=fabric,
+    )
+    _interrupted(outcome, folder)
+    if fabric.global_rank == 0 and settings.pictures:
+        objective.model.load_state_dict(outcome.weights)
+        look(
+            objective.model, opened.contract, shown, folder.read_metrics(), folder.pictures, seed=settings.seed,
+            condition=condition,
+        )  # fmt: skip
+    fabric.barrier()
+    say(_verdict(outcome, folder, settings.pictures))
+    return load(folder.path, nets=nets, allow=allow)
+
+
+def _interrupted(outcome: Outcome, folder: RunFolder) -> None:
+    if outcome.reason == "interrupted":
+        raise InterruptedRun(
+            f"interrupted at step {outcome.steps:,}, all saved; go on with: vaekit train --resume {folder.path}"
+        )
+
+
+def _verdict(outcome: Outcome, folder: RunFolder, pictures: bool) -> str:
+    """One line on how it ended and where to look."""
+    best = ""
+    if outcome.best_value is not None:
+        best = f", best validation loss {outcome.best_value:.2f} nats at epoch {outcome.best_epoch}"
+    skipped = f", {outcome.skipped} steps skipped" if outcome.skipped else ""
+    where = f"look at {folder.pictures}" if pictures else f"the run is {folder.path}"
+    return f"{outcome.reason} after {outcome.epochs} epochs, {outcome.seconds:.1f} s{best}{skipped}; {where}"
+
+
+def _voice(progress: bool | None) -> Any:
+    """Say a line on stderr, where someone listens, and once even with several processes."""
+    listening = sys.stderr.isatty() if progress is None else progress
+    first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    return (lambda text: print(text, file=sys.stderr, flush=True)) if listening and first else (lambda text: None)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _open(source: Any, options: Mapping[str, Any]) -> Data:
+    from vaekit.data import open_data
+
+    return open_data(source, **options)
+
+
+def _data_options(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's [data] as `open_data` takes it, defaults left out."""
+    section = recipe.data
+    plain = section.model_dump(exclude={"source"}, exclude_defaults=True)
+    return {name: value for name, value in plain.items() if value is not None}
+
+
+def _is_name(source: str) -> bool:
+    from vaekit.data import NAMES
+
+    return source in NAMES
+
+
+def _kept_source(source: str | os.PathLike[str]) -> str:
+    """A name as it is; a path made absolute, so that the run can be resumed from any folder."""
+    text = os.fspath(source)
+    return text if _is_name(text) else str(Path(text).expanduser().resolve())

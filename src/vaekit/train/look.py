@@ -1,0 +1,234 @@
+"""The pictures a run shows, which a person looks at first. Seeded, apart from training's noise."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaekit import pictures, walks
+from vaekit.data import Batches, Preparation
+from vaekit.model import VAE
+
+if TYPE_CHECKING:
+    from vaekit.data import Contract, Data, Split
+
+MAPPED = 5000  # points a latent map stays legible with
+PAIRS, SAMPLES, ROWS = 30, 64, 24
+
+
+def look(
+    model: VAE,
+    contract: Contract,
+    split: Split,
+    history: Sequence[Mapping[str, Any]],
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    condition: bool = False,
+) -> list[Path]:
+    """Write the pictures a run ends with into `folder`, and return their paths.
+
+    reconstructions.png  originals beside the centre of p(x given the mean code)
+    samples.png          from the prior; a row for each label where the model is conditional
+    latent.png           mean codes coloured by label; their principal plane where D > 2
+    manifold.png         a decoded latent grid: at prior quantiles for D <= 2, else the principal plane; for a
+                         conditional model under its first label
+    curves.png           reconstruction and KL over training, from `history` (lines of metrics.jsonl)
+
+    `split` [N, ...] gives originals and codes (at most 5,000). What a model cannot show is left out.
+    """
+    home = Path(folder)
+    written: list[Path] = []
+
+    def keep(name: str, picture: Any) -> None:
+        pictures.save(picture, home / name)
+        written.append(home / name)
+
+    with looking(model, seed) as device:
+        rows = _Rows(split, contract, device, condition)
+        x, c = rows.spread(PAIRS if contract.is_image else ROWS, seed)
+        keep("reconstructions.png", _beside(contract, x, model.reconstruct(x, c)))
+        keep("samples.png", _samples(model, contract, rows, x))
+        if model.latent:
+            some = np.random.default_rng(seed).permutation(len(split))[:MAPPED]
+            codes = rows.codes(model, some)
+            known = codes.isfinite().all(1)  # a run that has broken still gets its pictures
+            if known.any():
+                label = None if split.label is None else split.label[some][known.numpy()]
+                keep("latent.png", _latent(codes[known], label, contract))
+                picture = _manifold(model, contract, codes[known], rows)
+                if picture is not None:
+                    keep("manifold.png", picture)
+    if any(key.startswith(("train_", "valid_")) for line in history for key in line):
+        keep("curves.png", pictures.curves(history))
+    return written
+
+
+def peek(
+    model: VAE,
+    contract: Contract,
+    split: Split,
+    path: str | Path,
+    *,
+    seed: int = 0,
+    condition: bool = False,
+) -> Path:
+    """One picture during training: ten originals, their reconstructions and twenty samples.
+
+    The rows of `split` and the noise behind the samples depend on `seed` alone, so that a run's pictures
+    can be leafed through.
+    """
+    target = Path(path)
+    with looking(model, seed) as device:
+        rows = _Rows(split, contract, device, condition)
+        x, c = rows.spread(10, seed)
+        again = model.reconstruct(x, c)
+        drawn = model.sample(20, rows.cycled(20))
+        if contract.is_image:
+            shown = [contract.picture(v) for v in (x, again, drawn[:10], drawn[10:])]
+            picture = pictures.strip(shown, ["original", "reconstruction", "samples", ""])
+        else:
+            picture = _beside(contract, x, again)
+    pictures.save(picture, target)
+    return target
+
+
+def preview(data: Data, *, seed: int = 0) -> Any:
+    """Training rows as the model will see them, a `PIL.Image`.
+
+    A row of images for each label where there are 2 to 20, else a grid; rows of a table as a heat map.
+    """
+    contract, split = data.contract, data.train
+    rows = _Rows(split, contract, torch.device("cpu"), condition=False)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        if not contract.is_image:
+            return pictures.vectors(rows.spread(ROWS, seed)[0], None, contract.columns or None, ("rows", ""))
+        if split.label is None or not 1 < len(contract.labels) <= 20:
+            return pictures.grid(contract.picture(rows.spread(SAMPLES, seed)[0]))
+        order = np.random.default_rng(seed).permutation(len(split))
+        each = [order[split.label[order] == i][:10] for i in range(len(contract.labels))]
+        shown = [(name, index) for name, index in zip(contract.labels, each, strict=True) if len(index)]
+        pictured = [contract.picture(rows.at(index)[0]) for _, index in shown]
+        return pictures.strip(pictured, [str(name) for name, _ in shown])
+
+
+@contextlib.contextmanager
+def looking(model: VAE, seed: int) -> Iterator[torch.device]:
+    """Eval mode, no gradient and a seed of one's own; modes and generators are as before afterwards."""
+    device = next(model.parameters()).device
+    training = [(module, module.training) for module in model.modules()]
+    devices = [device.index or 0] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices), torch.no_grad():
+            torch.manual_seed(seed)
+            model.eval()
+            yield device
+    finally:
+        for module, mode in training:
+            module.training = mode
+
+
+class _Rows:
+    """Rows of the split as the model sees them, with bits that stay the same where they are binarised."""
+
+    def __init__(self, split: Split, contract: Contract, device: torch.device, condition: bool) -> None:
+        self.split, self.contract, self.device, self.condition = split, contract, device, condition
+        self.preparation = Preparation(contract).to(device)
+
+    def at(self, index: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """Rows at index -> x [B, ...] in model units, c [B, n] or None."""
+        from dataclasses import replace
+
+        label = self.split.label
+        part = replace(self.split, x=self.split.rows(index), label=None if label is None else label[index])
+        frozen = part.frozen(self.contract)
+        batches = Batches(frozen, self.contract, self.device, condition=self.condition)
+        raw, c = batches.get(np.arange(len(index)))
+        return self.preparation(raw), c
+
+    def spread(self, n: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """n rows that take the labels in turn (0, 1, 2, ..., 0, 1, ...), or any n where there are none."""
+        order = np.random.default_rng(seed).permutation(len(self.split))
+        if self.split.label is not None:
+            label = self.split.label[order]
+            turn = np.zeros(len(order), dtype=np.int64)  # how many of its label stand before a row
+            for kind in np.unique(label):
+                turn[label == kind] = np.arange((label == kind).sum())
+            order = order[np.lexsort((label, turn))]
+        return self.at(order[:n])
+
+    def codes(self, model: VAE, index: np.ndarray) -> Tensor:
+        """Mean codes [N, D] on the CPU, float32."""
+        step = max(1, min(1000, (1 << 23) // int(np.prod(self.contract.shape))))
+        parts = [index[i : i + step] for i in range(0, len(index), step)]
+        return torch.cat([model.encode(*self.at(part)).mean.float().cpu() for part in parts])
+
+    def cycled(self, n: int) -> Tensor | None:
+        """One-hot labels [n, labels] in turn, or None."""
+        if not self.condition:
+            return None
+        kinds = len(self.contract.labels)
+        return torch.eye(kinds, device=self.device)[torch.arange(n) % kinds]
+
+
+def _beside(contract: Contract, x: Tensor, again: Tensor) -> Any:
+    if contract.is_image:
+        return pictures.pairs(contract.picture(x), contract.picture(again))
+    return pictures.vectors(x, again, contract.columns or None)
+
+
+def _samples(model: VAE, contract: Contract, rows: _Rows, x: Tensor) -> Any:
+    if not contract.is_image:
+        drawn = model.sample(len(x), rows.cycled(len(x)), noise=True)
+        return pictures.vectors(x, drawn, contract.columns or None, ("original", "sample"))
+    if not rows.condition:
+        return pictures.grid(contract.picture(model.sample(SAMPLES)))
+    kinds = min(len(contract.labels), 20)
+    each = torch.eye(len(contract.labels), device=rows.device)[:kinds].repeat_interleave(10, 0)
+    shown = contract.picture(model.sample(len(each), each))
+    return pictures.strip(np.split(shown, kinds), [str(name) for name in contract.labels[:kinds]])
+
+
+def _latent(codes: Tensor, label: np.ndarray | None, contract: Contract) -> Any:
+    title = f"latent codes of {len(codes):,} {'images' if contract.is_image else 'rows'}"
+    axes, points = ("$z_1$", "$z_2$"), codes
+    if codes.shape[1] == 1:
+        height = torch.rand(len(codes), 1)  # spread, so that points do not cover one another
+        points, axes = torch.cat((codes, height * codes.std().nan_to_num(1.0)), 1), ("$z_1$", "(spread)")
+    elif codes.shape[1] > 2:
+        points, share = walks.project(codes)
+        first, second = (100 * share).tolist()
+        axes = (f"principal direction 1 ({first:.0f} %)", f"principal direction 2 ({second:.0f} %)")
+        title += f", {codes.shape[1]} dimensions"
+    return pictures.latent_map(points, label, contract.labels or None, axes, title)
+
+
+def _manifold(model: VAE, contract: Contract, codes: Tensor, rows: _Rows) -> Any:
+    """A decoded grid; None for vectors over one latent dimension, which the latent map shows already."""
+    D = model.latent
+    side = 15 if max(contract.shape[-2:]) <= 32 else 11  # odd, so that the median stands in the middle
+    c = rows.cycled(1)
+    if D <= 2:
+        p_z = model.prior(c)
+        z = walks.manifold(p_z, side, D)
+    else:
+        z = walks.plane(codes, side)
+    z = z.to(rows.device).float()
+    c = None if c is None else c.expand(len(z), -1)
+    step = max(1, (1 << 22) // int(np.prod(contract.shape)))
+    parts = [model.decode(part, None if c is None else c[: len(part)]).centre for part in z.split(step)]
+    decoded = torch.cat(parts)
+    if contract.is_image:
+        shown = contract.picture(decoded)
+        return pictures.grid(shown, side) if D > 1 else pictures.strip([shown])
+    if D == 1:
+        return None
+    names = ("$z_1$", "$z_2$") if D == 2 else ("principal direction 1", "principal direction 2")
+    return pictures.fields(decoded.reshape(side, side, -1), contract.columns or None, names)

@@ -1,0 +1,303 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from vaekit.data import Batches, Preparation
+from vaekit.errors import VaekitError
+from vaekit.train import checkpoint, trouble
+from vaekit.train.best import Best
+from vaekit.train.interrupt import Interrupt
+from vaekit.train.ledger import ROWS
+from vaekit.train.machine import start, working
+from vaekit.train.outcome import Outcome, metrics_line
+from vaekit.train.plan import Plan
+from vaekit.train.progress import Progress, choose
+from vaekit.train.settings import TrainSettings
+from vaekit.train.steps import Steps
+from vaekit.train.validate import validate
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+PATIENT_SKIPS = 50  # steps skipped in a row before the run stops
+AGREE_EVERY = 32  # steps between looks at the signals of other processes
+
+
+def train(
+    objective: nn.Module,
+    data: Any,
+    settings: TrainSettings,
+    folder: Any,
+    *,
+    condition: bool = False,
+    resume: bool = False,
+    progress: Progress | bool | None = None,
+    fabric: Fabric | None = None,
+) -> Outcome:
+    """Train `objective` on `data.train`; metrics, best weights and checkpoints go to the run folder.
+
+    settings: resolved. resume: go on from `folder.checkpoint`, or afresh where there is none; where `epochs`
+    has changed the schedule is planned anew. Ctrl-C or SIGTERM saves after the current step and returns an
+    "interrupted" outcome. fabric: what `machine.start` gave, where the caller needed the processes earlier.
+    The objective is left in eval mode with the last weights; `Outcome.weights` are the best model's.
+
+    Raises VaekitError for settings or data that do not fit, and StepError (a VaekitError) if a step fails.
+    """
+    open_choices = [name for name, value in settings if value == "auto" and name != "strategy"]
+    if open_choices or settings.epochs is None:
+        raise VaekitError(
+            f"train.{(open_choices or ['epochs'])[0]} is not chosen yet; call vaekit.train.resolve first"
+        )
+    fabric = fabric or start(settings)
+    with working(settings, fabric.device), Interrupt() as interrupt:
+        loop = Loop(
+            objective,
+            data,
+            settings,
+            folder,
+            condition,
+            fabric,
+            choose(progress, fabric.global_rank),
+            interrupt,
+        )
+        try:
+            if resume:
+                loop.resume()
+            return loop.run()
+        finally:
+            loop.progress.end()
+            loop.steps.updates.zero_grad()
+            objective.eval()
+
+
+class Loop:
+    """A run in progress. `state_dict` is all that a resume needs; the rest follows from it and the
+    settings."""
+
+    def __init__(
+        self, objective: nn.Module, data: Any, settings: TrainSettings, folder: Any, condition: bool,
+        fabric: Fabric, progress: Progress, interrupt: Interrupt,
+    ) -> None:  # fmt: skip
+        self.settings, self.folder, self.fabric = settings, folder, fabric
+        self.progress, self.interrupt, self.rank = progress, interrupt, fabric.global_rank
+        self.started, self.notes = time.monotonic(), []
+        self.plan = Plan.of(settings, len(data.train))
+        contract, device = data.contract, fabric.device
+        self.preparation = Preparation(contract).to(device)
+        self.batches = Batches(data.train, contract, device, condition=condition)
+        self.valid_batches: Batches | None = None
+        if data.valid is not None and len(data.valid):
+            self.valid_batches = Batches(data.valid.frozen(contract), contract, device, condition=condition)
+        elif settings.patience is not None:
+            self.note("there are no validation rows, so train.patience has nothing to watch")
+        self.steps = Steps(objective, self.preparation, self.batches, self.plan, settings, fabric)
+        self.best, self.pace = Best(settings.patience), checkpoint.Pace()
+        self.epoch = self.position = self.step = self.images = 0
+        self.record: dict[str, Any] | None = None
+
+    def resume(self) -> None:
+        """Take over the checkpoint, drop what was logged after it, and say what changes."""
+        state = checkpoint.load(self.folder.checkpoint, self.fabric.device)
+        if state is not None:
+            checkpoint.check(state, self.settings, self.plan)
+        if self.rank == 0:
+            self.folder.drop_metrics_after(state["step"] if state else 0)
+        if state is None:
+            return self.note("no checkpoint was written yet: the run starts afresh")
+        self.load_state_dict(state)
+        before, now = state["settings"]["epochs"], self.plan.epochs
+        if before != now and self.epoch < now:
+            self.best.waited = 0
+            self.note(
+                f"{now} epochs instead of {before}: the schedule is planned anew over all {now}, and training goes "
+                f"on at step {self.step} of {self.plan.steps}"
+            )
+
+    def note(self, text: str) -> None:
+        """Say it, and keep it for the outcome."""
+        self.notes.append(text)
+        self.progress.say(text)
+
+    def run(self) -> Outcome:
+        """Epochs until the plan is done, patience ends or a signal comes."""
+        if self.epoch >= self.plan.epochs or self.best.out_of_patience:
+            self.write_model()
+            return self.outcome("nothing to do")
+        self.progress.begin(self.plan, self.step)
+        while self.epoch < self.plan.epochs and not self.best.out_of_patience:
+            started, images = time.monotonic(), self.images
+            while self.position < self.plan.steps_per_epoch:
+                self.take_step()
+                if self.stopping():
+                    return self.interrupted()
+                every = self.settings.checkpoint_every
+                if every and self.step % every == 0 and self.position < self.plan.steps_per_epoch:
+                    self.write(within_epoch=True)
+            if not self.finish_epoch(started, images):
+                return self.interrupted()
+        return self.outcome("stopped early" if self.epoch < self.plan.epochs else "finished")
+
+    def take_step(self) -> None:
+        """One step, and a look now and then at what the steps did."""
+        try:
+            self.images += self.steps.take(self.epoch, self.position, self.step)
+        except Exception as error:
+            self.fail(error)
+        self.step, self.position = self.step + 1, self.position + 1
+        if self.step % ROWS == 0 or self.step == self.plan.steps:
+            self.look_at_skips()
+        self.progress.step(self.step, self.images, self.steps.ledger)
+
+    def finish_epoch(self, started: float, images: int) -> bool:
+        """Validate, log, judge, checkpoint, in this order. False, with nothing changed, if a signal came
+        before."""
+        number, last = self.epoch + 1, self.epoch + 1 == self.plan.epochs
+        means = self.steps.ledger.means(self.steps.reduce)  # the device sync of the log line
+        seconds = max(1e-9, time.monotonic() - started)
+        valid: dict[str, float] | None = {}
+        if self.valid_batches is not None and (number % self.settings.validate_every == 0 or last):
+            valid = self.validate()
+            if valid is None:
+                return False
+        self.record = metrics_line(
+            number, self.step, means, valid, self.steps.ledger.updates(), self.plan.rate(self.step - 1),
+            seconds, self.images - images,
+        )  # fmt: skip
+        if self.rank == 0:
+            self.folder.append_metrics(self.record)
+        if valid:
+            self.best.judge(number, valid["loss"], lambda: checkpoint.weights_of(self.model))
+        self.epoch, self.position = number, 0
+        self.steps.ledger.clear()
+        self.progress.epoch(self.record)
+        if last or self.best.out_of_patience or self.pace.due():
+            self.write()
+        return True
+
+    def validate(self) -> dict[str, float] | None:
+        """Terms over the validation rows, of the averaged weights where there are some."""
+        with self.fabric.autocast():
+            return validate(
+                self.steps.judged, self.preparation, self.valid_batches, batch=2 * self.plan.batch,
+                seed=self.settings.seed, device=self.fabric.device, rank=self.rank,
+                processes=self.plan.processes, reduce=self.steps.reduce,
+                stop=lambda: self.plan.processes == 1 and self.interrupt.signal is not None,
+            )  # fmt: skip
+
+    def stopping(self) -> bool:
+        """Whether a signal came, to any process; several look together now and then, as all must stop at one
+        step."""
+        signalled = self.interrupt.signal is not None
+        if self.plan.processes == 1:
+            return signalled
+        if self.step % AGREE_EVERY and self.position < self.plan.steps_per_epoch:
+            return False
+        return bool(self.steps.reduce(torch.tensor(float(signalled), device=self.fabric.device)) > 0)
+
+    # -- what stays
+
+    @property
+    def model(self) -> nn.Module:
+        """The model to ship: averaged where there is an average."""
+        return getattr(self.steps.judged, "model", self.steps.judged)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The best weights, or the latest as long as nothing was validated."""
+        return self.best.weights if self.best.weights is not None else checkpoint.weights_of(self.model)
+
+    def state_dict(self, within_epoch: bool) -> dict[str, Any]:
+        """All that a resume needs; within an epoch all processes must call it."""
+        return {
+            "version": checkpoint.VERSION, "settings": self.settings.model_dump(mode="json"), "n": self.plan.n,
+            "epoch": self.epoch, "position": self.position, "step": self.step,
+            **self.steps.state_dict(within_epoch), "best": self.best.state_dict(),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.epoch, self.position, self.step = state["epoch"], state["position"], state["step"]
+        self.steps.load_state_dict(state)
+        self.best.load_state_dict(state["best"])
+
+    def write(self, within_epoch: bool = False) -> None:
+        """The best model, then the checkpoint that knows of it; their line of metrics was there before."""
+        since, state = time.monotonic(), self.state_dict(within_epoch)
+        if self.rank == 0:
+            self.write_model()
+            checkpoint.save(self.folder.checkpoint, state)
+        self.pace.wrote(since)
+
+    def write_model(self) -> None:
+        """`model.safetensors`, where the file does not hold these weights yet."""
+        if self.rank == 0 and (self.best.weights is None or self.best.unwritten):
+            self.folder.write_model(self.weights)
+            self.best.unwritten = False
+
+    # -- endings
+
+    def outcome(self, reason: str) -> Outcome:
+        """How it ended."""
+        return Outcome(
+            reason=reason, epochs=self.epoch, steps=self.step, best_epoch=self.best.epoch,
+            best_value=self.best.value, skipped=sum(self.steps.ledger.skipped.values()),
+            seconds=time.monotonic() - self.started, record=self.record, notes=tuple(self.notes),
+            signal=self.interrupt.signal, weights=self.weights,
+        )  # fmt: skip
+
+    def interrupted(self) -> Outcome:
+        """Save within the epoch and say how to go on."""
+        self.write(within_epoch=True)
+        self.note(
+            f"stopped by {self.interrupt.signal or 'another process'} after step {self.step} of {self.plan.steps}; "
+            f"everything is saved, go on with: vaekit train --resume {trouble.home(self.folder)}"
+        )
+        return self.outcome("interrupted")
+
+    def fail(self, error: Exception) -> NoReturn:
+        """Raise a StepError that names the place; the state before the step is saved if it is whole."""
+        self.steps.abandon()
+        layer = trouble.layer_of(error, self.steps.objective)
+        place = trouble.place(self.folder, self.step + 1, self.epoch + 1, self.steps.rows, self.rank)
+        where = f", in {layer}" if layer else ""
+        kept = self.keep_last(self.steps.whole)
+        raise trouble.StepError(f"{place}{where}: {trouble.reason(error)}; {kept}") from error
+
+    def look_at_skips(self) -> None:
+        """Stop a run that skips step after step: StepError with player, step, rows and layer. A device
+        sync."""
+        ledger, rows = self.steps.ledger, self.steps.rows
+        ledger.read()
+        for player, in_a_row in ledger.in_a_row.items():
+            if in_a_row < PATIENT_SKIPS and not (self.step == self.plan.steps == ledger.skipped[player]):
+                continue
+            raw, c = self.batches.get(self.plan.shares(rows, self.rank)[-1])
+            twin = copy.deepcopy(self.steps.objective)
+            layer = trouble.layer_not_finite(twin, self.preparation(raw), c, self.steps.t)
+            cause = (
+                f"the first values that are not finite come from {layer}"
+                if layer
+                else "its gradients are no use"
+            )
+            by = f" by player {player!r}" if len(ledger.players) > 1 else ""
+            place = trouble.place(self.folder, self.step, self.epoch + 1, rows, self.rank)
+            raise trouble.StepError(
+                f"{place}: {in_a_row} steps in a row were skipped{by}; {cause}; try a lower train.learning_rate or "
+                f"train.clip=1; {self.keep_last(True)}"
+            )
+
+    def keep_last(self, whole: bool) -> str:
+        """Write the last good state where that is possible, and say where it is."""
+        if whole and self.plan.processes == 1:
+            with contextlib.suppress(VaekitError):
+                self.write()
+                return "the last good state is in last.ckpt"
+        return "last.ckpt holds the state of its last writing"

@@ -1,0 +1,160 @@
+"""What is chosen automatically, how a run is planned, several processes, and what a person is shown."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from train_kit import Line, digits, folder_at, run, settings, vae
+
+from vaekit.errors import VaekitError
+from vaekit.train import TrainSettings, resolve, train
+from vaekit.train.automatic import _cgroup_quota, decide
+from vaekit.train.plan import Plan, mix
+from vaekit.train.progress import Lines, clock
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize(("n", "batch"), [(1, 1), (5, 5), (40, 8), (200, 16), (1437, 128), (50_000, 128)])
+def test_the_batch_suits_the_number_of_rows(n, batch):
+    assert resolve(TrainSettings(), n_train=n).batch_size == batch
+
+
+def test_steps_become_epochs_and_nothing_is_left_to_choose():
+    chosen = resolve(TrainSettings(steps=1000, batch_size=100), n_train=1437)
+    assert (chosen.epochs, chosen.steps) == (72, None)  # 14 steps an epoch, so 1,008
+    assert "auto" not in chosen.model_dump(exclude={"strategy"}).values()
+    assert resolve(chosen, n_train=1437) == chosen
+    assert resolve(TrainSettings(steps=1000, epochs=3), n_train=1437).epochs == 3
+    partial = TrainSettings(steps=15, batch_size=100, drop_last=False)
+    assert resolve(partial, n_train=1437).epochs == 1  # the short step counts
+
+
+def test_every_choice_has_a_reason():
+    _, reasons = decide(TrainSettings(), n_train=100)
+    assert {"device", "precision", "threads", "compile", "batch_size", "epochs"} <= reasons.keys()
+    assert all(reasons.values())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(VaekitError, match=r"train\.device is 'cuda', but this machine has cpu"):
+        resolve(TrainSettings(device="cuda"), n_train=100)
+    with pytest.raises(VaekitError, match="call vaekit.train.resolve first"):
+        train(vae(), digits(), TrainSettings(), None)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epoch": 3}, {"optimizer": "adam"}, {"ema": 1.5}, {"batch_size": 0}, {"clip": -1}]
+)
+def test_settings_refuse_what_they_do_not_know(wrong):
+    with pytest.raises(ValidationError):
+        TrainSettings(**wrong)
+
+
+def test_threads_follow_the_cgroup(tmp_path):
+    (tmp_path / "self").write_text("4:cpu,cpuacct:/job\n0::/pod/job\n")
+    assert _cgroup_quota(tmp_path, tmp_path / "self") is None
+    (tmp_path / "pod" / "job").mkdir(parents=True)
+    (tmp_path / "pod" / "job" / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "pod" / "cpu.max").write_text("250000 100000\n")  # the parent's limit counts
+    assert _cgroup_quota(tmp_path, tmp_path / "self") == 2.5
+    (tmp_path / "cpu" / "job").mkdir(parents=True)
+    (tmp_path / "cpu" / "job" / "cpu.cfs_quota_us").write_text("150000\n")
+    (tmp_path / "cpu" / "job" / "cpu.cfs_period_us").write_text("100000\n")
+    assert _cgroup_quota(tmp_path, tmp_path / "self") == 1.5
+    assert resolve(TrainSettings(threads=3), n_train=10).threads == 3
+
+
+def test_the_learning_rate_warms_up_and_comes_down():
+    chosen = settings(epochs=20, warm_up=0.1, learning_rate=1.0, learning_rate_floor=0.2)
+    cosine = Plan.of(chosen, 120)
+    assert cosine.steps == 100
+    assert [round(cosine.rate(s), 6) for s in (0, 4, 9, 10)] == [0.1, 0.5, 1.0, 1.0]
+    assert cosine.rate(55) == pytest.approx(0.6)
+    assert 0.2 < cosine.rate(99) < 0.201
+    constant = Plan.of(chosen.model_copy(update={"schedule": "constant"}), 120)
+    assert constant.rate(3) == 0.4 and {constant.rate(s) for s in range(10, 100)} == {1.0}
+
+
+def test_every_row_is_seen_once_an_epoch_by_one_process():
+    plan = Plan.of(settings(batch_size=7, gradient_accumulation_steps=2, devices=3, drop_last=False), 120)
+    order = torch.randperm(120).numpy()
+    steps = [plan.rows(order, position) for position in range(plan.steps_per_epoch)]
+    seen = [[part.tolist() for part in plan.shares(rows, rank)] for rows in steps for rank in range(3)]
+    assert all(1 <= len(parts) <= 2 and all(0 < len(part) <= 7 for part in parts) for parts in seen)
+    assert sorted(row for parts in seen for part in parts for row in part) == list(range(120))
+
+
+def test_noise_differs_by_seed_purpose_step_and_rank():
+    seeds = {
+        mix(s, p, n, r) for s in range(3) for p in ("step", "valid") for n in range(50) for r in range(2)
+    }
+    assert len(seeds) == 3 * 2 * 50 * 2 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_two_gloo_processes_equal_one_with_the_doubled_batch(tmp_path):
+    # 120 rows in steps of 32, the last of 24; 61 validation rows, so that shares are unequal.
+    how = {
+        "epochs": 3,
+        "drop_last": False,
+        "clip": 20.0,
+        "learning_rate": 1e-3,
+        "gradient_accumulation_steps": 2,
+    }
+    script = textwrap.dedent(f"""
+        from train_kit import Line, digits, run, settings
+        run({str(tmp_path / "two")!r}, settings(batch_size=8, devices=2, strategy="ddp", **{how!r}), Line(),
+            digits(valid=61))
+    """)
+    (tmp_path / "two.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "two.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    one = run(tmp_path / "one", settings(batch_size=16, **how), Line(), digits(valid=61))
+    two, lines = load_file(tmp_path / "two" / "model.safetensors"), folder_at(tmp_path / "two").read_metrics()
+    for name, weight in one.weights.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-5, atol=1e-6)
+    assert len(lines) == 3
+    for key in ("train_loss", "valid_loss", "gradient_norm"):
+        assert lines[-1][key] == pytest.approx(one.record[key], rel=1e-5)
+
+
+def test_compile_covers_the_step_and_changes_nothing(tmp_path, monkeypatch):
+    import torch._dynamo
+
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda module: compile_(module, backend="aot_eager", fullgraph=True)
+    )
+    torch._dynamo.reset()
+    traced = run(tmp_path / "traced", settings(compile=True, epochs=2))
+    plain = run(tmp_path / "plain", settings(epochs=2))
+    assert traced.record["train_loss"] == pytest.approx(plain.record["train_loss"], rel=1e-5)
+    assert "train_distortion" in traced.record
+    torch._dynamo.reset()
+
+
+def test_where_there_is_no_terminal_a_plain_line_comes_now_and_then(tmp_path):
+    stream = io.StringIO()
+    folder = folder_at(tmp_path)
+    train(vae(), digits(), settings(), folder, progress=Lines(stream))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2 and lines[0].startswith("epoch 1/6 · reconstruction ")
+    assert all(word in lines[1] for word in ("epoch 6/6", "KL", "nats", "validation", "images/s"))
+    assert [clock(s) for s in (7.6, 185, 3729)] == ["8 s", "3:05", "1:02:09"]
