@@ -1,6 +1,6 @@
 """The parts by hand, in a loop of your own: no recipe, no run folder, 30 lines.
 
-    python examples/own_loop.py            # about ten seconds on two cores
+python examples/own_loop.py            # about ten seconds on two cores
 """
 
 import torch

@@ -46,7 +46,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _command(app: App, arguments: list[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in app and not arguments[0].startswith("-") else ""
+    return (
+        f"{arguments[0]} " if arguments and arguments[0] in app and not arguments[0].startswith("-") else ""
+    )
 
 
 def _refuse(message: str) -> int:

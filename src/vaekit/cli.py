@@ -89,12 +89,21 @@ def train(
     from vaekit.train import fit as room
 
     if resume is not None:
-        given = {"DATA": data, "-o": output, "--recipe": recipe, "--size": size, "--latent": latent, "--seed": seed}
+        given = {
+            "DATA": data,
+            "-o": output,
+            "--recipe": recipe,
+            "--size": size,
+            "--latent": latent,
+            "--seed": seed,
+        }
         extra = [name for name, value in given.items() if value is not None]
         if extra:
             from vaekit.errors import VaekitError
 
-            raise VaekitError(f"--resume goes on with a run as it is; leave out {', '.join(extra)}, or use --set")
+            raise VaekitError(
+                f"--resume goes on with a run as it is; leave out {', '.join(extra)}, or use --set"
+            )
         run = room.resume(resume, set=set_ or (), allow=allow or (), progress=True)
     else:
         run = room.fit(
@@ -344,7 +353,14 @@ def evaluate(
 
     opened = _open(run, allow)
     result = opened.evaluate(
-        data, split=split, k=_numbers(k, "--k"), binarize=binarize, limit=limit, seed=seed, device=device, progress=True
+        data,
+        split=split,
+        k=_numbers(k, "--k"),
+        binarize=binarize,
+        limit=limit,
+        seed=seed,
+        device=device,
+        progress=True,
     )
     print(j.dumps(result, indent=2) if json else opened.table_of(result))
 
@@ -364,7 +380,11 @@ def info(run: Path, /, *, json: bool = False, allow: Allow = None) -> None:
 
     opened = _open(run, allow)
     facts = opened.info()
-    print(j.dumps(facts, indent=2) if json else "\n".join(f"{name:<12} {value}" for name, value in facts.items()))
+    print(
+        j.dumps(facts, indent=2)
+        if json
+        else "\n".join(f"{name:<12} {value}" for name, value in facts.items())
+    )
 
 
 @app.command
@@ -409,6 +429,8 @@ def data(
         source, size=size, grey=grey, binarize=binarize, limit=limit, key=key, labels=labels, kind=kind
     )
     print(j.dumps(opened.contract.to_dict(), indent=2) if json else opened.contract.line())
+    for sentence in opened.contract.preparation:
+        print(f"data: {sentence}", file=sys.stderr)
     _save_picture(preview(opened, seed=seed), output or Path("data.png"))
 
 
@@ -446,7 +468,13 @@ def _is_picture(path: Path) -> bool:
 
 
 def _items(
-    run: Any, target: Path, x: Any, *, columns: int | None = None, rows: list[str] | None = None, z: Any = None
+    run: Any,
+    target: Path,
+    x: Any,
+    *,
+    columns: int | None = None,
+    rows: list[str] | None = None,
+    z: Any = None,
 ) -> None:
     """Write items x [N, ...] (data units) and their codes: a picture, or arrays."""
     if _is_picture(target):
@@ -476,7 +504,9 @@ def _numbers(text: str, option: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise VaekitError(f"{option} takes whole numbers with commas between, such as 1,100,5000; not {text!r}") from None
+        raise VaekitError(
+            f"{option} takes whole numbers with commas between, such as 1,100,5000; not {text!r}"
+        ) from None
 
 
 def _points(codes: Path | None, points: list[str] | None) -> Any:

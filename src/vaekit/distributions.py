@@ -299,7 +299,9 @@ class DiscretisedLogistic(Distribution):
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
-            u = torch.rand((*shape, *self.location.shape), dtype=self.location.dtype, device=self.location.device)
+            u = torch.rand(
+                (*shape, *self.location.shape), dtype=self.location.dtype, device=self.location.device
+            )
             noise = torch.logit(u, eps=1e-7)
             return (self.location + torch.exp(self.log_scale) * noise).round().clamp(0, self.levels)
 
@@ -437,7 +439,9 @@ class Mixture(Distribution):
         if value.device.type == "mps":
             return self.components.log_prob(value.unsqueeze(-2))
         z = value.double()
-        mean, log_variance = torch.broadcast_tensors(self.components.mean.double(), self.components.log_variance.double())
+        mean, log_variance = torch.broadcast_tensors(
+            self.components.mean.double(), self.components.log_variance.double()
+        )
         precision = torch.exp(-log_variance)  # [M, D]
         constant = (mean.square() * precision + log_variance + LOG_2PI).sum(-1)  # [M]
         factors = torch.cat((precision, -2 * mean * precision), -1)  # [M, 2 D]

@@ -30,7 +30,9 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         if error.errno is None:
             raise
         reason = error.strerror or str(error)
-        raise VaekitError(f"cannot write {target}: {reason}; free some space or choose another place") from error
+        raise VaekitError(
+            f"cannot write {target}: {reason}; free some space or choose another place"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +19,9 @@ class AffineCoupling(nn.Module):
     the last layer starts at zero, so a new layer is the permutation alone.
     """
 
-    def __init__(self, latent: int, hidden: tuple[int, ...], condition: int, index: int, bound: float = 3.0) -> None:
+    def __init__(
+        self, latent: int, hidden: tuple[int, ...], condition: int, index: int, bound: float = 3.0
+    ) -> None:
         super().__init__()
         self.pass_size, self.bound = latent // 2, bound
         generator = torch.Generator().manual_seed(index)
@@ -26,7 +30,7 @@ class AffineCoupling(nn.Module):
         self.register_buffer("inverse_permutation", permutation.argsort(), persistent=True)
         sizes = [self.pass_size + condition, *hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.SiLU()]
         last = nn.Linear(sizes[-1], 2 * (latent - self.pass_size))
         nn.init.zeros_(last.weight)
@@ -58,7 +62,9 @@ class CouplingFlow(nn.Module):
     def __init__(self, latent: int, layers: int, hidden: tuple[int, ...], condition: int = 0) -> None:
         super().__init__()
         if latent < 2:
-            raise VaekitError(f"a coupling flow needs at least 2 latent dimensions, not {latent}; use StandardPrior")
+            raise VaekitError(
+                f"a coupling flow needs at least 2 latent dimensions, not {latent}; use StandardPrior"
+            )
         self.layers = nn.ModuleList(AffineCoupling(latent, hidden, condition, i) for i in range(layers))
 
     def forward(self, u: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,9 @@ class Trace:
     def log_w(self) -> Tensor:
         """The importance weight log p(x, z) - log q(z given x) [K, B]: every bound is made of it."""
         if self.log_qz is None:
-            raise VaekitError("this posterior has no density, so there are no importance weights; use GaussianPosterior")
+            raise VaekitError(
+                "this posterior has no density, so there are no importance weights; use GaussianPosterior"
+            )
         return self.log_px + self.log_pz - self.log_qz
 
     @property

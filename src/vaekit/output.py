@@ -34,7 +34,9 @@ def save(path: Path, main: str, arrays: Mapping[str, Any]) -> None:
         columns = _columns(kept)
         (_csv if ending == ".csv" else _parquet)(path, columns)
     else:
-        raise VaekitError(f"cannot write {path.name}: its ending should be .png or one of {', '.join(ENDINGS)}")
+        raise VaekitError(
+            f"cannot write {path.name}: its ending should be .png or one of {', '.join(ENDINGS)}"
+        )
 
 
 def _columns(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -61,7 +63,9 @@ def _parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise VaekitError("parquet needs pyarrow: pip install 'vaekit[tables]', or write .npz or .csv") from None
+        raise VaekitError(
+            "parquet needs pyarrow: pip install 'vaekit[tables]', or write .npz or .csv"
+        ) from None
     with atomic(path) as temporary:
         pyarrow.parquet.write_table(pyarrow.table(dict(columns)), temporary)
 
@@ -90,7 +94,9 @@ def _read_codes(path: Path) -> np.ndarray:
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
     if ending == ".npz":
         with np.load(path, allow_pickle=False) as file:
-            name = next((n for n in ("mean", "z") if n in file), file.files[0] if len(file.files) == 1 else None)
+            name = next(
+                (n for n in ("mean", "z") if n in file), file.files[0] if len(file.files) == 1 else None
+            )
             if name is None:
                 raise VaekitError(f"{path.name} has no array called mean or z, but {', '.join(file.files)}")
             return np.asarray(file[name], dtype=np.float32)
@@ -98,7 +104,9 @@ def _read_codes(path: Path) -> np.ndarray:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
         wanted = [i for i, name in enumerate(rows[0]) if name.startswith(("mean_", "z_"))]
-        return np.array([[float(row[i]) for i in wanted or range(len(row))] for row in rows[1:]], dtype=np.float32)
+        return np.array(
+            [[float(row[i]) for i in wanted or range(len(row))] for row in rows[1:]], dtype=np.float32
+        )
     raise VaekitError(f"codes come from .npz, .npy or .csv, not {path.name}")
 
 
@@ -107,12 +115,16 @@ def point_of(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError:
-        raise VaekitError(f"{text!r} is no latent point; write numbers with commas between, such as 0.5,0.5") from None
+        raise VaekitError(
+            f"{text!r} is no latent point; write numbers with commas between, such as 0.5,0.5"
+        ) from None
 
 
 def rows_of(points: Sequence[Sequence[float]] | np.ndarray, latent: int) -> np.ndarray:
     """Points as float32 [N, D]; VaekitError for a point of another length, naming both."""
     for point in points:
         if len(point) != latent:
-            raise VaekitError(f"a latent point of {len(point)} numbers came; this run has {latent} latent dimensions")
+            raise VaekitError(
+                f"a latent point of {len(point)} numbers came; this run has {latent} latent dimensions"
+            )
     return np.asarray(points, dtype=np.float32).reshape(-1, latent)

@@ -34,7 +34,17 @@ MAY = {
     "output": set(),
     "recipe": MATHEMATICS | {"data"},
     "run": MATHEMATICS | {"data", "recipe"},
-    "train": {"run", "recipe", "data", "objectives", "measures", "pictures", "model", "walks", "distributions"},
+    "train": {
+        "run",
+        "recipe",
+        "data",
+        "objectives",
+        "measures",
+        "pictures",
+        "model",
+        "walks",
+        "distributions",
+    },
     "metrics": {"model", "measures", "distributions", "pictures", "data", "run"},
     "cli": set(),
     "__main__": set(),
@@ -86,7 +96,11 @@ def test_a_file_imports_only_what_its_room_may(path):
         top, _, rest = module.partition(".")
         if top in FABRIC:
             assert room == "train", f"{path.name} imports {module}; Fabric is imported only in train/"
-        if top != "vaekit" or not rest or (types and room in ("__init__", "data", "train", "recipe", "metrics", "run")):
+        if (
+            top != "vaekit"
+            or not rest
+            or (types and room in ("__init__", "data", "train", "recipe", "metrics", "run"))
+        ):
             continue
         other = rest.split(".")[0]
         allowed = MAY[room] | GROUND | {room} | (LATE.get(room, set()) if late else set())
@@ -97,7 +111,9 @@ def test_the_parts_know_no_concrete_part():
     for path in [ROOT / "model.py", *(ROOT / "objectives").glob("*.py")]:
         source = path.read_text()
         for name in ("StandardPrior", "FlowPrior", "GaussianPosterior", "BernoulliLikelihood", "MLP"):
-            imported = [line for line in source.splitlines() if line.startswith(("import", "from")) and name in line]
+            imported = [
+                line for line in source.splitlines() if line.startswith(("import", "from")) and name in line
+            ]
             assert not imported, (path, imported)
 
 
@@ -121,7 +137,10 @@ def test_import_vaekit_pulls_in_nothing_heavy():
 
 
 def test_help_pulls_in_nothing_heavy():
-    code = "from vaekit.__main__ import run; import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()): run(['--help'])"
+    code = (
+        "from vaekit.__main__ import run; import contextlib, io\n"
+        "with contextlib.redirect_stdout(io.StringIO()): run(['--help'])"
+    )
     assert not modules_after(code) & HEAVY
 
 

@@ -15,7 +15,18 @@ def installed(tmp_path_factory):
     """A folder with the wheel unpacked by pip."""
     pytest.importorskip("hatchling", reason="building the wheel needs the dev extra")
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        folder,
+        ROOT,
+    ]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = folder.glob("vaekit-*.whl")
     target = folder / "site"
@@ -28,7 +39,9 @@ def test_the_wheel_holds_what_the_package_needs(installed):
     package = installed / "vaekit"
     shipped = {p.relative_to(package) for p in package.rglob("*") if p.suffix in (".py", ".toml", ".typed")}
     source = ROOT / "src" / "vaekit"
-    assert shipped == {p.relative_to(source) for p in source.rglob("*") if p.suffix in (".py", ".toml", ".typed")}
+    assert shipped == {
+        p.relative_to(source) for p in source.rglob("*") if p.suffix in (".py", ".toml", ".typed")
+    }
 
 
 def test_the_wheel_trains_away_from_the_checkout(installed, tmp_path):
@@ -38,7 +51,11 @@ def test_the_wheel_trains_away_from_the_checkout(installed, tmp_path):
     )
     environment = os.environ | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", script, str(installed)], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", script, str(installed)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "digits" / "model.safetensors").is_file()

@@ -36,7 +36,11 @@ MEANS, LOG_VARIANCES = tensor(-1.0, 0.2, 3.0), tensor(-1.0, 0.0, 1.2)
 @pytest.mark.parametrize(
     ("ours", "theirs", "values"),
     [
-        (DiagonalGaussian(MEANS, LOG_VARIANCES), td.Normal(MEANS, (LOG_VARIANCES / 2).exp()), tensor(-2.0, 0.1, 9.0)),
+        (
+            DiagonalGaussian(MEANS, LOG_VARIANCES),
+            td.Normal(MEANS, (LOG_VARIANCES / 2).exp()),
+            tensor(-2.0, 0.1, 9.0),
+        ),
         (Laplace(MEANS, LOG_VARIANCES), td.Laplace(MEANS, LOG_VARIANCES.exp()), tensor(-2.0, 0.1, 9.0)),
         (Bernoulli(LOGITS), td.Bernoulli(logits=LOGITS), tensor(0.0, 1.0, 1.0)),
         (Binomial(7, LOGITS), td.Binomial(7, logits=LOGITS), tensor(0.0, 3.0, 7.0)),
@@ -81,9 +85,13 @@ def test_discretised_logistic_has_a_finite_gradient_far_from_its_mean_in_fp32():
 def test_continuous_densities_integrate_to_one_per_data_unit(law):
     log_divisor = torch.log(tensor(16.0, 2.0, 0.1))
     per_unit = PerUnit(law, log_divisor)
-    data = torch.linspace(-40, 40, 200_001, dtype=F64).unsqueeze(-1) * log_divisor.exp()  # in the data's units
+    data = (
+        torch.linspace(-40, 40, 200_001, dtype=F64).unsqueeze(-1) * log_divisor.exp()
+    )  # in the data's units
     density = per_unit.log_prob_elements(data / log_divisor.exp()).exp()
-    torch.testing.assert_close(torch.trapezoid(density, data, dim=0), torch.ones(3, dtype=F64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        torch.trapezoid(density, data, dim=0), torch.ones(3, dtype=F64), atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,14 +105,20 @@ def test_continuous_densities_integrate_to_one_per_data_unit(law):
 )
 def test_laws_on_a_grid_sum_to_one_over_the_data(base):
     x = torch.arange(17, dtype=F64).unsqueeze(-1) / 16
-    total = OnGrid(base, 16).log_prob_elements(x.expand(17, 3)).exp().sum(0) if not isinstance(base, Categorical) else (
-        torch.stack([OnGrid(base, 16).log_prob_elements(row.expand(3)) for row in x]).exp().sum(0)
+    total = (
+        OnGrid(base, 16).log_prob_elements(x.expand(17, 3)).exp().sum(0)
+        if not isinstance(base, Categorical)
+        else (torch.stack([OnGrid(base, 16).log_prob_elements(row.expand(3)) for row in x]).exp().sum(0))
     )
     torch.testing.assert_close(total, torch.ones(3, dtype=F64))
 
 
 def test_mixture_is_the_weighted_sum_of_its_components():
-    means, log_variances, logits = torch.randn(4, 2, dtype=F64), torch.randn(4, 2, dtype=F64), torch.randn(4, dtype=F64)
+    means, log_variances, logits = (
+        torch.randn(4, 2, dtype=F64),
+        torch.randn(4, 2, dtype=F64),
+        torch.randn(4, dtype=F64),
+    )
     mixture = Mixture(logits, DiagonalGaussian(means, log_variances))
     theirs = td.MixtureSameFamily(
         td.Categorical(logits=logits), td.Independent(td.Normal(means, (log_variances / 2).exp()), 1)

@@ -5,6 +5,7 @@ columns of W the true posterior is a diagonal Gaussian: precision 1 + |w_d|^2 / 
 """
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -79,7 +80,7 @@ def test_the_order_of_bounds_with_a_wrong_posterior():
         groups = log_w.view(-1, k, len(x))
         each = torch.logsumexp(groups, 1) - math.log(k)  # [groups, B]
         bounds.append((float(each.mean()), float(each.mean(1).std() / math.sqrt(len(each)))))
-    for (low, low_error), (high, high_error) in zip(bounds, bounds[1:], strict=False):
+    for (low, low_error), (high, high_error) in pairwise(bounds):
         assert low <= high + 3 * (low_error + high_error)
     assert bounds[0][0] < bounds[2][0] - 0.01  # the first steps are real gains
     assert bounds[-1][0] <= float(log_p.mean()) + 3 * bounds[-1][1]

@@ -76,7 +76,7 @@ def test_the_logged_bound_is_the_bound(objective):
     vae = make_vae(FlowPrior, GaussianPosterior, BernoulliLikelihood)
     x = fits(vae)
     torch.manual_seed(5)
-    loss, terms = objective(vae, draws=6)(x, None, T1)
+    _, terms = objective(vae, draws=6)(x, None, T1)
     torch.manual_seed(5)
     log_w = vae(x, k=6).log_w
     expected = float((torch.logsumexp(log_w, 0) - math.log(6)).mean())
@@ -86,7 +86,9 @@ def test_the_logged_bound_is_the_bound(objective):
 
 
 def test_iwae_of_one_draw_is_the_elbo():
-    vae = make_vae(FlowPrior, GaussianPosterior, BernoulliLikelihood)  # no closed-form rate: same draws, same number
+    vae = make_vae(
+        FlowPrior, GaussianPosterior, BernoulliLikelihood
+    )  # no closed-form rate: same draws, same number
     x = fits(vae)
     torch.manual_seed(5)
     one = IWAE(vae, draws=1)(x, None, T1)[0]
@@ -110,8 +112,13 @@ def test_beta_warm_up_and_weight():
     assert heavy["elbo"] == pytest.approx(plain["elbo"])  # the bound does not depend on the weights
     half = elbo_of(0.05, warm_up=0.1)
     assert half["loss"] == pytest.approx(plain["distortion"] + 0.5 * plain["rate"])
-    assert elbo_of(0.025, warm_up=0.1, schedule="cosine")["beta"] == pytest.approx(0.5 * (1 - math.cos(math.pi / 4)))
-    cyclical = [elbo_of(t, warm_up=0.5, schedule="cyclical", cycles=4)["beta"] for t in (0.0, 0.0625, 0.125, 0.26, 1.0)]
+    assert elbo_of(0.025, warm_up=0.1, schedule="cosine")["beta"] == pytest.approx(
+        0.5 * (1 - math.cos(math.pi / 4))
+    )
+    cyclical = [
+        elbo_of(t, warm_up=0.5, schedule="cyclical", cycles=4)["beta"]
+        for t in (0.0, 0.0625, 0.125, 0.26, 1.0)
+    ]
     assert cyclical == pytest.approx([0, 0.5, 1, 0.08, 1])
 
 

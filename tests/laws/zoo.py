@@ -29,7 +29,9 @@ def given(part: type, offered: dict[str, Any]) -> Any:
 def make_vae(prior: type, posterior: type, likelihood: type, condition: int = 0, seed: int = 0) -> VAE:
     """A VAE of these three parts over x [B, 1, 3, 2], D = 3, float64, weights away from their special starts."""
     torch.manual_seed(seed)
-    encoder = MLP(SHAPE, (posterior.outputs_per_latent * LATENT,), hidden=(8,), activation="tanh", condition=condition)
+    encoder = MLP(
+        SHAPE, (posterior.outputs_per_latent * LATENT,), hidden=(8,), activation="tanh", condition=condition
+    )
     q = given(posterior, {"net": encoder})
     p = given(
         prior,

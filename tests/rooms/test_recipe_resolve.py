@@ -30,7 +30,7 @@ def digits():
 
 def refused(name, data, *overrides, **given):
     with pytest.raises(VaekitError) as caught:
-        recipe.build(recipe.load(name, overrides), data.contract, **given)
+        recipe.build(recipe.load(name, ["model.latent=8", *overrides]), data.contract, **given)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -68,7 +68,9 @@ def test_every_recipe_resolves_builds_and_learns_from_real_data(name, digits):
     loss, terms = objective(x, c, torch.tensor(0.5))
     loss.backward()
     assert torch.isfinite(loss) and all(torch.isfinite(term) for term in terms.values())
-    without = [n for n, p in objective.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    without = [
+        n for n, p in objective.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()
+    ]
     assert not without, f"no gradient for {without}"
     assert objective.model.latent == resolved.model.latent
 
@@ -88,7 +90,9 @@ def test_the_recipe_is_chosen_by_the_data_and_the_reason_said(digits):
         name, reason = recipe.for_contract(contract)
         assert name == expected and reason and name in recipe.names()
     own = dataclasses.replace(digits.contract, shape=(1, 12, 12))
-    assert recipe.for_contract(own)[0] == "small-images", "a set resized is not the set the recipe was made for"
+    assert recipe.for_contract(own)[0] == "small-images", (
+        "a set resized is not the set the recipe was made for"
+    )
 
 
 # -- the likelihood
@@ -134,7 +138,9 @@ def test_a_likelihood_that_does_not_fit_is_refused_and_one_by_name_is_kept(digit
 def test_r_loss_factor_is_the_gaussian_of_the_variance_it_means(digits):
     """Tutorial loss F * mean((x - m)^2) + KL and ours have the same gradient, and differ by a constant."""
     F, D = 1000.0, 64
-    resolved = recipe.resolve(recipe.load("iwae", ["objective.kind=ELBO", f"objective.r_loss_factor={F}"]), digits.contract)
+    resolved = recipe.resolve(
+        recipe.load("iwae", ["objective.kind=ELBO", f"objective.r_loss_factor={F}"]), digits.contract
+    )
     assert resolved.likelihood.kind == "GaussianLikelihood"
     assert resolved.likelihood.arguments["variance"] == pytest.approx(D / (2 * F))
     assert "r_loss_factor" not in resolved.objective.arguments
@@ -155,7 +161,9 @@ def test_kld_weight_is_the_inverse_factor(digits):
         return recipe.resolve(recipe.load("iwae", changes), digits.contract).likelihood.arguments["variance"]
 
     assert variance("kld_weight=0.00025") == pytest.approx(variance("r_loss_factor=4000"))
-    assert "give one of them" in refused("autoencoder", digits, "objective.kld_weight=1", "objective.r_loss_factor=1")
+    assert "give one of them" in refused(
+        "autoencoder", digits, "objective.kld_weight=1", "objective.r_loss_factor=1"
+    )
     clash = refused("autoencoder", digits, "objective.r_loss_factor=1", "likelihood.kind=BernoulliLikelihood")
     assert "r_loss_factor" in clash and "BernoulliLikelihood" in clash
     assert "above 0" in refused_at_load("objective.r_loss_factor=0")
@@ -168,6 +176,7 @@ def refused_at_load(*overrides):
 
 
 # -- building
+
 
 def test_the_seed_decides_the_weights_and_the_generator_stays(digits):
     def weights(*overrides):
@@ -191,7 +200,9 @@ def test_what_cannot_be_built_is_told_in_one_line(digits):
     assert "ResNetEncoder takes images" in refused("images", vectors)
     assert "at least 2" in refused("digits", digits, "prior.kind=FlowPrior", "model.latent=1")
     assert "PointPosterior" in refused("vamp", digits, "posterior.kind=PointPosterior")
-    assert "MixturePrior(components=-1)" in refused("digits", digits, "prior.kind=MixturePrior", "prior.components=-1")
+    assert "MixturePrior(components=-1)" in refused(
+        "digits", digits, "prior.kind=MixturePrior", "prior.components=-1"
+    )
 
 
 class Own(torch.nn.Module):
@@ -205,7 +216,9 @@ class Own(torch.nn.Module):
 
 def test_ones_own_modules_are_used_as_they_are_and_wanted_again(digits):
     own = Own(64, 16)
-    resolved = recipe.resolve(recipe.load("digits"), digits.contract, nets={"posterior": own})
+    resolved = recipe.resolve(
+        recipe.load("digits", ["model.latent=8"]), digits.contract, nets={"posterior": own}
+    )
     assert resolved.posterior.net.kind == "given"
     assert recipe.from_toml(recipe.to_toml(resolved)) == resolved
     assert recipe.build(resolved, digits.contract, nets={"posterior": own}).model.posterior.net is own
@@ -241,17 +254,25 @@ def test_code_from_outside_is_imported_only_where_it_is_allowed(digits, tmp_path
     monkeypatch.syspath_prepend(str(tmp_path))
     here = "likelihood.net.kind=outside_parts.nets.Small"
     assert "--allow outside_parts" in refused("digits", digits, here)
-    assert "--allow outside_parts" in refused("digits", digits, here, allow=["outside", "outside_parts.nets.Small"])
+    assert "--allow outside_parts" in refused(
+        "digits", digits, here, allow=["outside", "outside_parts.nets.Small"]
+    )
     assert "outside_parts" not in sys.modules, "refused code was imported"
     for allowed in (["outside_parts"], ["outside_parts.nets"]):
-        built = recipe.build(recipe.load("digits", [here, "likelihood.net.width=5"]), digits.contract, allow=allowed)
+        built = recipe.build(
+            recipe.load("digits", [here, "likelihood.net.width=5"]), digits.contract, allow=allowed
+        )
         assert built.model.likelihood.net.body[0].out_features == 5
     resolved = recipe.resolve(recipe.load("digits", [here]), digits.contract, allow=["outside_parts"])
     assert resolved.likelihood.net.arguments == {"width": 8}
     assert recipe.from_toml(recipe.to_toml(resolved)) == resolved
     wrong = ["likelihood.net.width=wide", "likelihood.net.kind=outside_parts.nets.Small"]
     assert "a whole number" in refused("digits", digits, *wrong, allow=["outside_parts"])
-    missing = refused("digits", digits, "likelihood.net.kind=outside_parts.nets.Smal", allow=["outside_parts"])
+    missing = refused(
+        "digits", digits, "likelihood.net.kind=outside_parts.nets.Smal", allow=["outside_parts"]
+    )
     assert "cannot be imported" in missing
-    plain = refused("digits", digits, "likelihood.net.kind=outside_parts.nets.NoModule", allow=["outside_parts"])
+    plain = refused(
+        "digits", digits, "likelihood.net.kind=outside_parts.nets.NoModule", allow=["outside_parts"]
+    )
     assert "torch.nn.Module" in plain

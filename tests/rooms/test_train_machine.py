@@ -13,7 +13,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from train_kit import Line, digits, folder_at, run, settings, vae
+from train_kit import Line, digits, folder_at, run, same, settings, vae
 
 from vaekit.errors import VaekitError
 from vaekit.train import TrainSettings, resolve, train
@@ -49,7 +49,7 @@ def test_every_choice_has_a_reason():
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(VaekitError, match=r"train\.device is 'cuda', but this machine has cpu"):
         resolve(TrainSettings(device="cuda"), n_train=100)
-    with pytest.raises(VaekitError, match="call vaekit.train.resolve first"):
+    with pytest.raises(VaekitError, match=r"call vaekit\.train\.resolve first"):
         train(vae(), digits(), TrainSettings(), None)
 
 
@@ -73,6 +73,13 @@ def test_threads_follow_the_cgroup(tmp_path):
     (tmp_path / "cpu" / "job" / "cpu.cfs_period_us").write_text("100000\n")
     assert _cgroup_quota(tmp_path, tmp_path / "self") == 1.5
     assert resolve(TrainSettings(threads=3), n_train=10).threads == 3
+
+
+def test_a_small_step_is_not_shared_between_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert resolve(TrainSettings(device="cpu"), n_train=2000, model_parameters=10_000).threads == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert resolve(TrainSettings(device="cpu"), n_train=2000, model_parameters=10_000).threads == 3
 
 
 def test_the_learning_rate_warms_up_and_comes_down():
@@ -102,28 +109,35 @@ def test_noise_differs_by_seed_purpose_step_and_rank():
     assert len(seeds) == 3 * 2 * 50 * 2 and all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_two_gloo_processes_equal_one_with_the_doubled_batch(tmp_path):
+def test_two_gloo_processes_equal_one_with_the_doubled_batch_even_if_interrupted(tmp_path):
     # 120 rows in steps of 32, the last of 24; 61 validation rows, so that shares are unequal.
     how = {
-        "epochs": 3,
-        "drop_last": False,
-        "clip": 20.0,
-        "learning_rate": 1e-3,
-        "gradient_accumulation_steps": 2,
-    }
-    script = textwrap.dedent(f"""
+        "epochs": 3, "drop_last": False, "clip": 20.0, "learning_rate": 1e-3, "gradient_accumulation_steps": 2,
+    }  # fmt: skip
+    (tmp_path / "two.py").write_text(
+        textwrap.dedent(f"""
+        import signal
+        from test_train_resume import Signals
         from train_kit import Line, digits, run, settings
-        run({str(tmp_path / "two")!r}, settings(batch_size=8, devices=2, strategy="ddp", **{how!r}), Line(),
-            digits(valid=61))
-    """)
-    (tmp_path / "two.py").write_text(script)
+        from vaekit.train import start
+
+        chosen = settings(batch_size=8, devices=2, strategy="ddp", **{how!r})
+        fabric, path, data = start(chosen), {str(tmp_path / "two")!r}, digits(valid=61)
+        # A signal to the second process alone, in its third step: all stop together, at the end of the epoch's steps.
+        signals = Signals(Line(), 6 if fabric.global_rank else 0, signal.SIGTERM)
+        stopped = run(path, chosen, signals, data, fabric=fabric)
+        assert (stopped.reason, stopped.epochs, stopped.steps) == ("interrupted", 0, 4), stopped
+        done = run(path, chosen, Signals(Line(), 0, 0), data, fabric=fabric, resume=True)
+        assert done.reason == "finished", done
+        """)
+    )
     environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(tmp_path / "two.py")],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=150,
     )
     assert done.returncode == 0, done.stderr
     one = run(tmp_path / "one", settings(batch_size=16, **how), Line(), digits(valid=61))
@@ -138,16 +152,42 @@ def test_two_gloo_processes_equal_one_with_the_doubled_batch(tmp_path):
 def test_compile_covers_the_step_and_changes_nothing(tmp_path, monkeypatch):
     import torch._dynamo
 
-    compile_ = torch.compile
-    monkeypatch.setattr(
-        torch, "compile", lambda module: compile_(module, backend="aot_eager", fullgraph=True)
-    )
+    def traced_whole(module, compile_=torch.compile, **_):  # Fabric calls it twice
+        return compile_(module, backend="aot_eager", fullgraph=True)
+
+    monkeypatch.setattr(torch, "compile", traced_whole)
     torch._dynamo.reset()
     traced = run(tmp_path / "traced", settings(compile=True, epochs=2))
     plain = run(tmp_path / "plain", settings(epochs=2))
     assert traced.record["train_loss"] == pytest.approx(plain.record["train_loss"], rel=1e-5)
     assert "train_distortion" in traced.record
     torch._dynamo.reset()
+
+
+def test_bf16_autocast_trains_and_logs_full_precision(tmp_path):
+    half = run(tmp_path / "half", settings(precision="bf16", epochs=3))
+    whole = run(tmp_path / "whole", settings(epochs=3))
+    assert half.record["valid_loss"] == pytest.approx(whole.record["valid_loss"], rel=0.01)
+    assert half.record["valid_loss"] != whole.record["valid_loss"]
+    assert all(weight.dtype == torch.float32 for weight in half.weights.values())
+
+
+def test_a_watcher_sees_the_model_as_it_would_be_shipped_and_cannot_end_a_run(tmp_path):
+    seen = []
+
+    def watch(epoch, model):
+        assert not model.training
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        torch.randn(7)  # noise drawn here does not change what follows
+        if epoch == 4:
+            raise OSError("the picture is\nlost")
+
+    outcome = run(tmp_path / "watched", settings(), on_epoch=watch)
+    assert len(seen) == 4 and "the picture is lost" in outcome.notes[0] and "\n" not in outcome.notes[0]
+    first = run(tmp_path / "first", settings()).weights
+    same(outcome.weights, first)
+    run(tmp_path / "one", settings(), on_epoch=lambda _, model: seen.append(model.state_dict()))
+    same(dict(seen[-1]), first)  # the last epoch is the best one here
 
 
 def test_where_there_is_no_terminal_a_plain_line_comes_now_and_then(tmp_path):

@@ -74,7 +74,8 @@ def test_a_signal_during_validation_loses_nothing(tmp_path, whole):
 
 CHOICES = {
     "sgd, accumulation, a short last step": {
-        "optimizer": "SGD", "gradient_accumulation_steps": 2, "batch_size": 13, "drop_last": False, "learning_rate": 1e-4,
+        "optimizer": "SGD", "gradient_accumulation_steps": 2, "batch_size": 13, "drop_last": False,
+        "learning_rate": 1e-4,
     },
     "adam, no average": {"optimizer": "Adam", "ema": None, "weight_decay": 0.01, "betas": (0.5, 0.9)},
     "validation every other epoch": {"validate_every": 2, "schedule": "constant", "skip_factor": 1.01},
@@ -174,6 +175,25 @@ def test_a_run_that_ran_out_of_patience_stays_stopped_until_extended(tmp_path):
     assert run(tmp_path, chosen, wrapped(), resume=True).reason == "nothing to do"
     more = run(tmp_path, chosen.model_copy(update={"epochs": 20}), wrapped(), resume=True)
     assert more.epochs > first.epochs
+
+
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path):
+    import resource
+
+    run(tmp_path, settings(epochs=2), wrapped())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # What may be written is more than a model and less than a checkpoint.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["model.safetensors"]) + 5000, hard))
+    try:
+        with pytest.raises(VaekitError, match=r"^cannot write .*last\.ckpt: .*free some space") as caught:
+            run(tmp_path, settings(epochs=3), wrapped(), resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == before.keys()
+    assert (tmp_path / "last.ckpt").read_bytes() == before["last.ckpt"]
+    assert run(tmp_path, settings(epochs=3), wrapped(), resume=True).epochs == 3
 
 
 def test_what_cannot_be_resumed_says_why_and_changes_nothing(tmp_path):

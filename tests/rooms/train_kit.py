@@ -37,8 +37,8 @@ def digits(n: int = 120, valid: int = 60) -> Data:
     bunch = load_digits()
     x, label = bunch.images.astype(np.uint8)[:, None], bunch.target.astype(np.int64)
     contract = Contract(
-        source="digits", shape=(1, 8, 8), kind="levels", low=0, high=16, levels=16, offset=(0.0,), divisor=(16.0,),
-        dtype="uint8", labels=tuple("0123456789"), rows={"train": n, "valid": valid},
+        source="digits", shape=(1, 8, 8), kind="levels", low=0, high=16, levels=16, offset=(0.0,),
+        divisor=(16.0,), dtype="uint8", labels=tuple("0123456789"), rows={"train": n, "valid": valid},
     )  # fmt: skip
     held = Split(x[n : n + valid], label[n : n + valid], "valid") if valid else None
     return Data(contract, Split(x[:n], label[:n], "train"), held)
@@ -62,6 +62,9 @@ class Line(nn.Module):
             torch.manual_seed(seed)
             self.net = nn.Linear(features, features)
         self.model = self.net
+
+    def initialise(self, x, c, n_data):
+        """Nothing to start from."""
 
     def forward(self, x, c, t):
         loss = 0.5 * (self.net(x.flatten(1)) - x.flatten(1)).square().sum(1).mean()

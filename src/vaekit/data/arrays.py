@@ -172,7 +172,7 @@ def plain(value: Any, what: str) -> np.ndarray:
         array = np.asanyarray(value)
     except (ValueError, TypeError) as error:
         raise VaekitError(f"{what}: cannot be read as one array: {error}") from error
-    if array.dtype.kind not in "buif":
+    if array.dtype.kind not in "buif" or array.ndim == 0:
         kind = type(value).__name__ if array.ndim == 0 else f"an array of {array.dtype}"
         raise VaekitError(
             f"{what}: {kind} holds no plain numbers; give an array, a tensor, a path or a Dataset"

@@ -61,7 +61,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def plain_jpeg(data: bytes) -> tuple[int, int, int] | None:
-    """(width, height, components) of an 8-bit JPEG that says nothing of orientation or colour space; else None.
+    """(width, height, components) of an 8-bit JPEG without word on orientation or colour space; else None.
 
     Pillow's own walk over the same markers is half of what a small JPEG costs.
     """

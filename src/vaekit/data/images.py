@@ -48,11 +48,15 @@ def classify(names: Sequence[str]) -> tuple[list[str], list[str | None]]:
 
 def open_images(path: Path, options: Options) -> Raw:
     """Open from the cache, or decode into it."""
-    settings: list[Any] = [_FORMAT, options.size, options.grey, options.channels]
-    if options.limit is not None:
-        settings += [options.limit, options.seed, options.valid, options.whole]
-    target = cache.folder(cache.fingerprint(str(path.resolve()), settings), stamp(path))
+    now, like = stamp(path), options.like
+    target = _entry(path, options, now)
     raw = _read(target)
+    if like is not None and len(like) == 3:
+        if raw is not None and next(iter(raw.parts.values())).x.shape[1:] == like:
+            return raw  # a run's own images, decoded as it took them
+        options = replace(options, size=(like[1], like[2]))
+        target = _entry(path, options, now, like[0])
+        raw = _read(target)
     if raw is None:
         if target.exists():
             cache.discard(target)
@@ -61,6 +65,13 @@ def open_images(path: Path, options: Options) -> Raw:
         if raw is None:
             raise VaekitError(f"the image cache {target} cannot be read back; remove it or set VAEKIT_CACHE")
     return raw
+
+
+def _entry(path: Path, options: Options, now: str, channels: int | None = None) -> Path:
+    settings: list[Any] = [_FORMAT, options.size, options.grey, channels]
+    if options.limit is not None:
+        settings += [options.limit, options.seed, options.valid, options.whole]
+    return cache.folder(cache.fingerprint(str(path.resolve()), settings), now)
 
 
 def _read(entry: Path) -> Raw | None:
@@ -96,7 +107,10 @@ def _decode(path: Path, options: Options, target: Path) -> None:
     notes, split = [], None
     outside = splits.count("")
     if outside:
-        notes.append(f"{outside} images outside the split folders left out")
+        notes.append(f"{_count(outside)} outside the split folders left out")
+    if source.others:
+        listed = ", ".join(f"{n} {ext}" for ext, n in source.others.most_common(3))
+        notes.append(f"left out what are no images ({listed})")
     if options.limit is not None:
         parts, split = _thin(parts, options)
     names = sorted({label for label in labels if label is not None}, key=natural)
@@ -104,7 +118,7 @@ def _decode(path: Path, options: Options, target: Path) -> None:
     order = [i for rows in parts.values() for i in rows]
     if not options.whole and len(order) < 3:
         raise VaekitError(
-            f"{path.name}: {len(order)} image; at least 3 are needed to train and to hold some out"
+            f"{path.name}: {_count(len(order))}; at least 3 are needed to train and to hold some out"
         )
     with cache.writing(target) as folder:
         try:
@@ -145,7 +159,8 @@ def _thin(parts: dict[str, list[int]], options: Options) -> tuple[dict[str, list
 def _plan(source: Members, order: list[int], options: Options, *, sample: bool) -> tuple[Plan, str]:
     """Mode and size for all, and what to say of it. A sample of headers first: images are mostly alike."""
     step = max(1, len(order) // _SAMPLE) if sample else 1
-    channels = 1 if options.grey else options.channels
+    wanted = options.like[0] if options.like is not None and len(options.like) == 3 else None
+    channels = 1 if options.grey else wanted if wanted in (1, 3) else None
     force_grey = channels == 1
     if options.size is not None and channels is not None:
         return Plan(channels, *options.size, False, force_grey), _said(options.size)
@@ -173,6 +188,10 @@ def _plan(source: Members, order: list[int], options: Options, *, sample: bool) 
     found = f"{low}" if low == high else f"{low} to {high}"
     why = f"short sides are {found} pixels: {_said((side, side))} (choose with --size)"
     return Plan(channels, side, side, False, force_grey), why
+
+
+def _count(n: int) -> str:
+    return f"{n:,} image{'s' * (n != 1)}"
 
 
 def _said(size: tuple[int, int]) -> str:
@@ -208,7 +227,7 @@ def _write(
         raise VaekitError(
             f"{name}: {len(bad)} of {len(order):,} images cannot be read ({shown}); mend or remove them"
         )
-    remarks = [f"{count} images {what}" for what, count in notes.items()]
+    remarks = [f"{_count(count)} {what}" for what, count in notes.items()]
     if bad:
         listed = ", ".join(n for n, _ in bad[:5]) + (" and more" if len(bad) > 5 else "")
         remarks.append(f"skipped {len(bad)} of {len(order):,} images that cannot be read: {listed}")

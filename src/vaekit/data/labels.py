@@ -90,6 +90,8 @@ def number(raw: Raw, what: str, known: tuple[str, ...]) -> tuple[Numbered, tuple
         place = np.array([known.index(n) if n in known else -1 for n in names], np.int64)
         numbered = {n: np.where(label >= 0, place[label], -1) for n, label in numbered.items()}
         names = known
+        if all((label < 0).all() for label in numbered.values()):
+            return none, known, ""
     elif len(names) < 2 and not known:
         return none, (), ""
     return {**none, **numbered}, names, ""

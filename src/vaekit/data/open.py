@@ -52,24 +52,18 @@ def open_data(
     from vaekit.data.sources import load
 
     check_choices(binarize, kind, limit, valid)
-    wanted = parse_size(size)
-    options = Options(wanted, grey, limit, seed, key, labels, kind, valid, whole)
+    options = Options(parse_size(size), grey, limit, seed, key, labels, kind, valid, whole)
     if contract is not None:
         binarize = contract.binarize
-        if contract.is_image:
-            channels, height, width = contract.shape
-            options = replace(
-                options, size=(height, width), channels=channels if channels in (1, 3) else None
-            )
+        options = replace(options, like=contract.shape)
     raw, name = load(source, options)
     classes.attach(raw, labels, name)
     numbered, names, note = classes.number(raw, name, contract.labels if contract else ())
     if contract is not None:
         _match_columns(raw, contract, name)
-    like = contract.shape if contract else None
     notes = [*raw.notes, *([note] if note else [])]
     if not raw.ready:
-        notes += _arrange(raw, options, wanted, like, name)
+        notes += _arrange(raw, options, name)
     # Before the split, so that a message counts rows as the source does.
     surveys = {
         part: kinds.survey(found.x, _called(part, raw, name), raw.columns)
@@ -119,10 +113,9 @@ def _split(raw: Raw, numbered: classes.Numbered, options: Options, name: str) ->
     return opened
 
 
-def _arrange(
-    raw: Raw, options: Options, size: tuple[int, int] | None, like: tuple[int, ...] | None, name: str
-) -> list[str]:
-    """Rows of every part as [N, C, H, W] or [N, F], turned grey and sized where asked, or to be `like`."""
+def _arrange(raw: Raw, options: Options, name: str) -> list[str]:
+    """Rows of every part as [N, C, H, W] or [N, F], grey and sized where asked, or to be `options.like`."""
+    size, like = options.size, options.like
     said: dict[str, None] = {}
     for split, part in raw.parts.items():
         part.x, note = layout.arrange(part.x, _called(split, raw, name), like)

@@ -15,9 +15,10 @@ BINARIZE = ("dynamic", "static")
 
 @dataclass(frozen=True)
 class Options:
-    """How to open a source; all that a reader may need. `shape` and `grey` follow a given contract.
+    """How to open a source; all that a reader may need.
 
-    `size` is (height, width) or None; `whole` leaves an unsplit source in one piece.
+    `size` is (height, width) or None; `whole` leaves an unsplit source in one piece; `like` is the shape of
+    the rows of a contract to be kept.
     """
 
     size: tuple[int, int] | None = None
@@ -29,7 +30,7 @@ class Options:
     kind: str | None = None
     valid: float | int | None = None
     whole: bool = False
-    channels: int | None = None
+    like: tuple[int, ...] | None = None
 
 
 @dataclass

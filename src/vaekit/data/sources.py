@@ -27,7 +27,7 @@ def load(source: Any, options: Options) -> tuple[Raw, str]:
         return builtin.open_builtin(source), source
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
-        if not path.exists():
+        if not str(source) or not path.exists():
             bare = str(source)
             known = nearest(bare, builtin.NAMES) if "/" not in bare and "." not in bare else ""
             raise VaekitError(

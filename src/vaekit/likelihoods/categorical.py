@@ -16,7 +16,9 @@ class CategoricalLikelihood(Likelihood):
 
     kinds = ("binary", "levels", "8-bit", "colour", "categories")
 
-    def __init__(self, net: nn.Module, levels: int, nominal: bool = False, initialise_bias: bool = True) -> None:
+    def __init__(
+        self, net: nn.Module, levels: int, nominal: bool = False, initialise_bias: bool = True
+    ) -> None:
         super().__init__(net, initialise_bias)
         self.levels, self.nominal = levels, nominal
 
@@ -27,7 +29,9 @@ class CategoricalLikelihood(Likelihood):
     def initialise(self, x: Tensor, c: Tensor | None, n_data: int) -> None:
         number = (x * self.levels).round()
         # add-one smoothing: a class unseen in this batch must stay reachable
-        logits = torch.stack([torch.log((number == k).sum(0) + 1.0) for k in range(self.levels + 1)])  # [n + 1, *shape]
+        logits = torch.stack(
+            [torch.log((number == k).sum(0) + 1.0) for k in range(self.levels + 1)]
+        )  # [n + 1, *shape]
         self.start_bias_at((logits - torch.logsumexp(logits, 0)).flatten(0, 1))
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> OnGrid:

@@ -33,7 +33,9 @@ class GaussianLikelihood(Likelihood):
     ) -> None:
         super().__init__(net, initialise_bias)
         if not isinstance(variance, str) and not variance > 0:
-            raise VaekitError(f"likelihood.variance is {variance}; give a positive number, 'learned' or 'optimal'")
+            raise VaekitError(
+                f"likelihood.variance is {variance}; give a positive number, 'learned' or 'optimal'"
+            )
         self.optimal = variance == "optimal"
         if self.optimal:
             self.register_buffer("running_variance", torch.tensor(1.0))

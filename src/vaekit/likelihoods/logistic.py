@@ -42,4 +42,6 @@ class DiscretisedLogisticLikelihood(Likelihood):
         mean = self.parameters_of(z, c)
         log_scale = self.scale(mean) + math.log(self.levels)
         event_dims = mean.dim() - z.dim() + 1
-        return OnGrid(DiscretisedLogistic(mean * self.levels, log_scale, self.levels, event_dims), self.levels)
+        return OnGrid(
+            DiscretisedLogistic(mean * self.levels, log_scale, self.levels, event_dims), self.levels
+        )

@@ -17,7 +17,9 @@ class Scale(nn.Module):
         super().__init__()
         # a fixed one is a number, not a buffer: it is exact in whatever precision the model is
         self.fixed_log = None if fixed is None else math.log(fixed)
-        self.raw = None if fixed is not None else nn.Parameter(inverse_soft_floor(torch.tensor(math.log(0.2))))
+        self.raw = (
+            None if fixed is not None else nn.Parameter(inverse_soft_floor(torch.tensor(math.log(0.2))))
+        )
 
     def start_at(self, scale: Tensor) -> None:
         """Start a learned scale at this value; a fixed one stays."""

@@ -56,8 +56,6 @@ def over_draws(net: nn.Module, z: Tensor, c: Tensor | None) -> Tensor:
     """
     lead = z.shape[:-1]
     folded = z.reshape(-1, z.shape[-1])  # [K * B, D]
-    if c is None:
-        out = net(folded)
-    else:
-        out = net(folded, c.expand(*lead, c.shape[-1]).reshape(-1, c.shape[-1]))
+    each = () if c is None else (c.expand(*lead, c.shape[-1]).reshape(-1, c.shape[-1]),)
+    out = net(folded, *each)
     return full(out.reshape(*lead, *out.shape[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -15,7 +16,9 @@ class _Flat(nn.Module):
     body: nn.Module
     last: nn.Linear
 
-    def __init__(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], condition: int, categories: int) -> None:
+    def __init__(
+        self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], condition: int, categories: int
+    ) -> None:
         super().__init__()
         self.out_shape, self.categories = tuple(out_shape), categories
         self.inputs = math.prod(in_shape) * (categories or 1) + condition
@@ -78,7 +81,7 @@ class GatedMLP(_Flat):
     ) -> None:
         super().__init__(in_shape, out_shape, condition, categories)
         sizes = [self.inputs, *hidden]
-        self.body = nn.Sequential(*(GatedLinear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)))
+        self.body = nn.Sequential(*(GatedLinear(a, b) for a, b in pairwise(sizes)))
         self.last = nn.Linear(sizes[-1], self.outputs)
 
 

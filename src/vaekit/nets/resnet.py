@@ -88,7 +88,9 @@ class ResNetDecoder(nn.Module):
         )  # fmt: skip
         after_each = [*channels[1:], channels[-1]]
         self.blocks = nn.ModuleList(
-            nn.Sequential(*(ConvBlock(a, activation, scale) for _ in range(blocks)), activation_named(activation))
+            nn.Sequential(
+                *(ConvBlock(a, activation, scale) for _ in range(blocks)), activation_named(activation)
+            )
             for a in channels
         )
         self.ups = nn.ModuleList(

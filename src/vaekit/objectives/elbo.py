@@ -42,7 +42,9 @@ class ELBO(Objective):
     ) -> None:
         super().__init__(model)
         if free_bits and capacity is not None:
-            raise VaekitError("objective.free_bits and objective.capacity both bend the rate; choose one of them")
+            raise VaekitError(
+                "objective.free_bits and objective.capacity both bend the rate; choose one of them"
+            )
         self.beta, self.warm_up, self.schedule, self.cycles = beta, warm_up, schedule, cycles
         self.free_bits, self.capacity = free_bits, capacity
         self.distortion_weight, self.draws = distortion_weight, draws

@@ -21,7 +21,9 @@ class IWAE(Objective):
         super().__init__(model)
         if not getattr(model.posterior, "has_density", True):
             name, posterior = type(self).__name__, type(model.posterior).__name__
-            raise VaekitError(f"{name} needs a posterior with a density; {posterior} has none: use ELBO with beta 0")
+            raise VaekitError(
+                f"{name} needs a posterior with a density; {posterior} has none: use ELBO with beta 0"
+            )
         if draws < 1:
             raise VaekitError(f"objective.draws is {draws}; give at least 1")
         self.draws, self.warm_up, self.schedule = draws, warm_up, schedule

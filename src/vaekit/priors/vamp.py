@@ -16,13 +16,22 @@ class VampPrior(nn.Module):
     """
 
     def __init__(
-        self, posterior: nn.Module, latent: int, shape: tuple[int, ...], components: int = 100, condition: int = 0
+        self,
+        posterior: nn.Module,
+        latent: int,
+        shape: tuple[int, ...],
+        components: int = 100,
+        condition: int = 0,
     ) -> None:
         super().__init__()
         if not getattr(posterior, "has_density", True):
-            raise VaekitError(f"VampPrior needs a posterior with a density; {type(posterior).__name__} has none")
+            raise VaekitError(
+                f"VampPrior needs a posterior with a density; {type(posterior).__name__} has none"
+            )
         self.latent = latent
-        self._posterior = (posterior,)  # in a tuple: not a submodule, so its weights are saved once, under "posterior"
+        self._posterior = (
+            posterior,
+        )  # in a tuple: not a submodule, so its weights are saved once, under "posterior"
         self.pseudo_inputs = nn.Parameter(torch.rand(components, *shape))
         self.pseudo_conditions = nn.Parameter(torch.zeros(components, condition)) if condition else None
 
@@ -37,4 +46,7 @@ class VampPrior(nn.Module):
         components = self._posterior[0](self.pseudo_inputs, conditions)
         if not isinstance(components, DiagonalGaussian):
             raise VaekitError(f"VampPrior needs a Gaussian posterior, not {type(components).__name__}")
-        return Mixture(torch.zeros(len(self.pseudo_inputs), dtype=components.mean.dtype, device=components.mean.device), components)
+        return Mixture(
+            torch.zeros(len(self.pseudo_inputs), dtype=components.mean.dtype, device=components.mean.device),
+            components,
+        )

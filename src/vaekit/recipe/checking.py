@@ -37,7 +37,7 @@ class Setting:
     def read(self, value: Any) -> Any:
         """`value` as TOML gives it, as the annotation has it. Raises ValueError.
 
-        Strict, by the rules of JSON: no text for numbers, but lists for tuples. "none" is None where that is meant.
+        Strict, by JSON's rules: no text for numbers, but lists for tuples. "none" is None where it can be.
         """
         adapter = self.adapter()
         try:
@@ -147,7 +147,9 @@ def describe(annotation: Any) -> str:
         many = _PLURALS.get(inner[0], "values")
         if ... in arguments:
             return f"a list of {many}"
-        bounds = " ".join(_bounds(get_args(arguments[0])[1:])) if get_origin(arguments[0]) is Annotated else ""
+        bounds = (
+            " ".join(_bounds(get_args(arguments[0])[1:])) if get_origin(arguments[0]) is Annotated else ""
+        )
         return f"a list of {len(inner)} {many} {bounds}".rstrip()
     if origin in (list, Mapping, dict):
         return "a list" if origin is list else "a table"

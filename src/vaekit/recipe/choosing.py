@@ -15,7 +15,7 @@ from vaekit.recipe.parts import (
     SLOTS,
     TRANSLATED,
     WITH_NET,
-    annotations,
+    arguments_of,
     part_class,
     settings_of_part,
 )
@@ -35,7 +35,11 @@ LIKELIHOODS: dict[str, tuple[str, dict[str, Any]]] = {
     "categories": ("CategoricalLikelihood", {"nominal": True}),
 }
 # sets with a recipe of their own -> its name and the shape it was made for
-NAMED = {"digits": ("digits", (1, 8, 8)), "mnist": ("mnist", (1, 28, 28)), "fashion-mnist": ("mnist", (1, 28, 28))}
+NAMED = {
+    "digits": ("digits", (1, 8, 8)),
+    "mnist": ("mnist", (1, 28, 28)),
+    "fashion-mnist": ("mnist", (1, 28, 28)),
+}
 
 
 def for_contract(contract: Contract) -> tuple[str, str]:
@@ -54,7 +58,10 @@ def for_contract(contract: Contract) -> tuple[str, str]:
     if contract.kind == "binary" and channels * height * width <= 1024:
         return "small-images", f"the images are bits, {size}: dense nets are quick and good there"
     if height * width > 64 * 64:
-        return "large-images", f"the images are {size}: convolutional nets that stay narrow where maps are large"
+        return (
+            "large-images",
+            f"the images are {size}: convolutional nets that stay narrow where maps are large",
+        )
     return "images", f"the images are {size}: residual convolutional nets"
 
 
@@ -67,7 +74,7 @@ def resolve(
 ) -> Recipe:
     """The recipe with every choice made and every argument written out; resolving it again changes nothing.
 
-    `nets`: the caller's own modules by slot, noted as "given". `allow`: modules from which parts may be imported.
+    `nets`: the caller's own modules by slot, noted as "given". `allow`: modules that parts may come from.
     What was translated on the way is in `notes`. `train` is resolved by its own room.
     Raises VaekitError, all problems in one line.
     """
@@ -106,8 +113,8 @@ def resolve(
 def _translate(parts: dict[str, Part], contract: Contract, problems: list[str]) -> list[str]:
     """The tutorials' weights as the Gaussian they mean; the sentence for the user.
 
-    `r_loss_factor` F on the mean squared error over D elements is -log N of variance D / (2 F), up to its constant;
-    `kld_weight` w beside the mean squared error is the same loss divided by w, so F = 1 / w.
+    `r_loss_factor` F on the mean squared error over D elements is -log N of variance D / (2 F), up to its
+    constant; `kld_weight` w beside the mean squared error is the same loss divided by w, so F = 1 / w.
     """
     objective = parts["objective"]
     given = {name: objective.arguments[name] for name in TRANSLATED if name in objective.arguments}
@@ -117,14 +124,17 @@ def _translate(parts: dict[str, Part], contract: Contract, problems: list[str]) 
     if not given:
         return []
     if len(given) > 1:
-        problems.append("objective.r_loss_factor and objective.kld_weight say the same thing; give one of them")
+        problems.append(
+            "objective.r_loss_factor and objective.kld_weight say the same thing; give one of them"
+        )
         return []
     likelihood = parts["likelihood"]
     (name, value), = given.items()  # fmt: skip
     if likelihood.kind not in (None, "GaussianLikelihood") or "variance" in likelihood.arguments:
         problems.append(
             f"objective.{name} means a GaussianLikelihood of a fixed variance, but the recipe has "
-            f"{likelihood.kind} {likelihood.arguments or ''}".rstrip() + "; leave one of them out"
+            f"{likelihood.kind} {likelihood.arguments or ''}".rstrip()
+            + "; leave one of them out"
         )
         return []
     elements = math.prod(contract.shape)
@@ -132,9 +142,15 @@ def _translate(parts: dict[str, Part], contract: Contract, problems: list[str]) 
     parts["likelihood"] = likelihood.model_copy(
         update={"kind": "GaussianLikelihood", "arguments": likelihood.arguments | {"variance": variance}}
     )
-    units = ", pixels in [0, 1]" if contract.is_image and contract.kind not in ("real", "counts") else ", in model units"
+    units = (
+        ", pixels in [0, 1]"
+        if contract.is_image and contract.kind not in ("real", "counts")
+        else ", in model units"
+    )
     beta = f", and beta {rest['beta']:g}" if "beta" in rest else ", and beta 1"
-    return [f"{name} {value:g} over {elements} elements means a Gaussian of variance {variance:.3g}{units}{beta}"]
+    return [
+        f"{name} {value:g} over {elements} elements means a Gaussian of variance {variance:.3g}{units}{beta}"
+    ]
 
 
 def _likelihood(part: Part, contract: Contract, allow: Collection[str], problems: list[str]) -> Part:
@@ -177,7 +193,7 @@ def _complete(slot: str, part: Part, allow: Collection[str], problems: list[str]
     except VaekitError as error:
         problems.append(str(error))
         return part
-    if net is not None and "net" not in annotations(found):
+    if net is not None and "net" not in arguments_of(found):
         if part.net is not None and part.net.arguments:
             problems.append(f"{slot}.net is set, but {part.kind} takes no net")
         net = None

@@ -49,7 +49,10 @@ def _laid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overrides_tree(overrides: Iterable[str]) -> dict[str, Any]:
-    """["section.key=value", ...] -> sections. Values are TOML, or else bare text. Raises VaekitError for all at once."""
+    """["section.key=value", ...] -> sections. Values are TOML, or else bare text.
+
+    Raises VaekitError for all that are no settings at once.
+    """
     tree: dict[str, Any] = {}
     problems: list[str] = []
     for item in overrides:
@@ -60,7 +63,9 @@ def overrides_tree(overrides: Iterable[str]) -> dict[str, Any]:
             continue
         if len(names) < 2:
             home = homes().get(names[0])
-            meant = f"did you mean {home}={text}?" if home else "write section.key=value, such as train.epochs=3"
+            meant = (
+                f"did you mean {home}={text}?" if home else "write section.key=value, such as train.epochs=3"
+            )
             problems.append(f"{item!r} names no section: {meant}")
             continue
         here = tree

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
 from collections.abc import Collection
@@ -62,7 +61,9 @@ def part_class(slot: str, kind: str, allow: Collection[str] = ()) -> type[Any]:
         return _imported(slot, kind, allow)
     names = known(slot)
     if kind not in names:
-        raise VaekitError(f"{slot}.kind is {kind!r}, which is no {_noun(slot)} of vaekit{nearest(kind, names)}")
+        raise VaekitError(
+            f"{slot}.kind is {kind!r}, which is no {_noun(slot)} of vaekit{nearest(kind, names)}"
+        )
     return getattr(importlib.import_module(FOLDERS[slot]), kind)
 
 
@@ -82,7 +83,9 @@ def _imported(slot: str, kind: str, allow: Collection[str]) -> type[Any]:
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except Exception as error:
-        raise VaekitError(f"{slot}.kind {kind!r} cannot be imported: {type(error).__name__}: {error}") from error
+        raise VaekitError(
+            f"{slot}.kind {kind!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     from torch import nn
 
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
@@ -90,8 +93,7 @@ def _imported(slot: str, kind: str, allow: Collection[str]) -> type[Any]:
     return found
 
 
-@functools.cache
-def annotations(part: type[Any]) -> dict[str, Any]:
+def arguments_of(part: type[Any]) -> dict[str, Any]:
     """Constructor argument -> annotation (Any where it has none that can be read)."""
     try:
         hints = get_type_hints(part.__init__, include_extras=True)
@@ -102,12 +104,11 @@ def annotations(part: type[Any]) -> dict[str, Any]:
     return {p.name: hints.get(p.name, Any) for p in parameters if p.kind in kinds}
 
 
-@functools.cache
 def settings_of_part(part: type[Any]) -> dict[str, Setting]:
     """What a recipe may set on a part: its constructor's arguments, less those that wiring fills in."""
     parameters = inspect.signature(part).parameters
     settings = {}
-    for name, annotation in annotations(part).items():
+    for name, annotation in arguments_of(part).items():
         if name not in INJECTED:
             required = parameters[name].default is inspect.Parameter.empty
             settings[name] = Setting(annotation, None if required else parameters[name].default, required)

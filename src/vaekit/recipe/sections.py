@@ -34,7 +34,7 @@ class _Section(BaseModel):
 
 
 class Heading(_Section):
-    """`[recipe]`: what it is called. `base` is the recipe it inherits from, `notes` what `resolve` translated."""
+    """`[recipe]`: its name, the `base` it inherits from, and in `notes` what `resolve` translated."""
 
     name: str = ""
     description: str = ""
@@ -124,7 +124,9 @@ def to_toml(recipe: Recipe) -> str:
     """The recipe as TOML; `from_toml` gives it back."""
     text = tomli_w.dumps(to_tree(recipe))
     # lists of numbers on one line; a text cannot look like this, its line ends are escaped
-    return re.sub(r"\[\n((?:    [\d.e+-]+,\n)+)\]", lambda m: f"[{', '.join(m[1].replace(',', '').split())}]", text)
+    return re.sub(
+        r"\[\n((?:    [\d.e+-]+,\n)+)\]", lambda m: f"[{', '.join(m[1].replace(',', '').split())}]", text
+    )
 
 
 def from_toml(text: str, what: str = "recipe", allow: Collection[str] = ()) -> Recipe:
@@ -174,10 +176,14 @@ def read_part(slot: str, given: Any, problems: list[str], allow: Collection[str]
     if kind == GIVEN and not slot.endswith(".net"):
         problems.append(f"{slot}.kind is {GIVEN!r}, which only a net can be: nets={{{slot!r}: module}}")
     if kind is None or kind == GIVEN:
-        problems += [f"{slot}.{name} is set, but {slot}.kind is not: name the part it belongs to" for name in own]
+        problems += [
+            f"{slot}.{name} is set, but {slot}.kind is not: name the part it belongs to" for name in own
+        ]
         return Part(kind=kind, net=net)
     if is_import_path(kind) and not allow:
-        return Part(kind=kind, arguments=dict(own), net=net)  # looked at by `resolve`, which knows what is allowed
+        return Part(
+            kind=kind, arguments=dict(own), net=net
+        )  # looked at by `resolve`, which knows what is allowed
     try:
         part = part_class(slot, kind, allow)
     except VaekitError as error:
@@ -194,7 +200,11 @@ def read_part(slot: str, given: Any, problems: list[str], allow: Collection[str]
 
 def homes() -> dict[str, str]:
     """Keys that only one of the fixed sections has -> their full names."""
-    sections = {"data": DataSection, "model": ModelSection, "train": TrainSettings}
+    sections: dict[str, type[BaseModel]] = {
+        "data": DataSection,
+        "model": ModelSection,
+        "train": TrainSettings,
+    }
     full: dict[str, list[str]] = {}
     for section, model in sections.items():
         for key in settings_of(model):

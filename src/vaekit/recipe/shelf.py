@@ -1,4 +1,4 @@
-"""Where recipes are: in the package, found by bare name whatever their folder, or a TOML file of the user's."""
+"""Where recipes are: in the package, found by bare name whatever their folder, or a TOML file of yours."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Listing(NamedTuple):
 
 
 def load(name: str | os.PathLike[str] = DEFAULT, overrides: Iterable[str] = ()) -> Recipe:
-    """A recipe by name or by the path of a .toml file, its bases laid under it, then `overrides` laid over it.
+    """A recipe by name or by the path of a .toml file, its bases laid under it and `overrides` over it.
 
-    overrides: "section.key=value", as `--set` takes them. Raises VaekitError that names every problem in one line.
+    overrides: "section.key=value", as `--set` takes them. Raises VaekitError, all problems in one line.
     """
     file, label = _find(str(name), Path())
     tree = _with_bases(file, label, ())
@@ -36,13 +36,15 @@ def load(name: str | os.PathLike[str] = DEFAULT, overrides: Iterable[str] = ()) 
 
 
 def names() -> list[str]:
-    """The names of the recipes in the package; those that only serve as a base start with "_" and are left out."""
+    """The names of the recipes in the package, without those that are only a base (they start with "_")."""
     return sorted(name for name in _all() if not name.startswith("_"))
 
 
 def listing() -> list[Listing]:
     """Every recipe with its description, in the order of `names`. Imports no torch."""
-    return [Listing(name, parsed(source(name), name).get("recipe", {}).get("description", "")) for name in names()]
+    return [
+        Listing(name, parsed(source(name), name).get("recipe", {}).get("description", "")) for name in names()
+    ]
 
 
 def source(name: str | os.PathLike[str]) -> str:
@@ -51,7 +53,7 @@ def source(name: str | os.PathLike[str]) -> str:
     return _text(file, label)
 
 
-def text(name: str | os.PathLike[str]) -> str:
+def shown(name: str | os.PathLike[str]) -> str:
     """A recipe that stands by itself, as TOML: its comment, then every key, those of its base included."""
     comment = "".join(f"# {line}\n" for line in comment_of(source(name)).splitlines())
     return f"{comment}\n{to_toml(load(name))}"
@@ -84,7 +86,9 @@ def _find(name: str, beside: Path) -> tuple[Traversable | Path, str]:
     if not (name.endswith(".toml") or "/" in name or os.sep in name):
         shelf = _all()
         if name not in shelf:
-            raise VaekitError(f"there is no recipe {name!r}{nearest(name, names())}; your own is a path to a .toml file")
+            raise VaekitError(
+                f"there is no recipe {name!r}{nearest(name, names())}; your own is a path to a .toml file"
+            )
         return shelf[name], name
     path = beside / Path(name).expanduser()
     if not path.is_file():
@@ -101,7 +105,7 @@ def _text(file: Traversable | Path, label: str) -> str:
 
 
 def _with_bases(file: Traversable | Path, label: str, heirs: tuple[str, ...]) -> dict[str, Any]:
-    """The sections of a file laid over those of its base, and so on down. `heirs` are the files on the way here."""
+    """The sections of a file laid over those of its base, and so on. `heirs`: the files on the way here."""
     where = str(file.resolve()) if isinstance(file, Path) else str(file)
     if where in heirs:
         chain = " -> ".join(Path(p).stem for p in (*heirs[heirs.index(where) :], where))
@@ -112,7 +116,9 @@ def _with_bases(file: Traversable | Path, label: str, heirs: tuple[str, ...]) ->
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise VaekitError(f"recipe {label}: recipe.base is {base!r}; expected the name or the path of a recipe")
+        raise VaekitError(
+            f"recipe {label}: recipe.base is {base!r}; expected the name or the path of a recipe"
+        )
     beside = file.parent if isinstance(file, Path) else Path()
     below = _with_bases(*_find(base, beside), (*heirs, where))
     below.pop("recipe", None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaekit.errors import VaekitError
 from vaekit.recipe.choosing import resolve
-from vaekit.recipe.parts import GIVEN, annotations, part_class, settings_of_part
+from vaekit.recipe.parts import GIVEN, arguments_of, part_class, settings_of_part
 from vaekit.recipe.sections import Part, Recipe
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def build(
 ) -> Objective:
     """The objective of a recipe on data of this contract, with its model inside, on the CPU.
 
-    Parameters are drawn from `train.seed`; torch's global generators stay as they were. `nets` are the caller's own
-    modules, {"posterior": module, "likelihood": module}, taken as they are. Raises VaekitError.
+    Parameters are drawn from `train.seed`; torch's global generators stay as they were. `nets`: the caller's
+    own modules, {"posterior": module, "likelihood": module}, taken as they are. Raises VaekitError.
     """
     import torch
 
@@ -85,7 +85,8 @@ def _net(
         net = nets[slot]
     else:
         raise VaekitError(
-            f"{slot}.net is a module of your own, which no file holds: give it again, nets={{{slot!r}: module}}"
+            f"{slot}.net is a module of your own, which no file holds: give it again, "
+            f"nets={{{slot!r}: module}}"
         )
     if part.net.kind == GIVEN or "." in _kind(part.net):
         _try(slot, net, injected)
@@ -95,7 +96,7 @@ def _net(
 def _part(slot: str, part: Part, injected: Mapping[str, Any], allow: Collection[str]) -> Any:
     """One part from its class, the recipe's arguments and those that are injected."""
     found = part_class(slot, _kind(part), allow)
-    settings, takes = settings_of_part(found), annotations(found)
+    settings, takes = settings_of_part(found), arguments_of(found)
     arguments = {name: settings[name].read(value) for name, value in part.arguments.items()}
     for name, value in injected.items():
         if name in takes:
@@ -117,10 +118,12 @@ def _part(slot: str, part: Part, injected: Mapping[str, Any], allow: Collection[
 
 
 def _fitting(slot: str, kind: str, name: str, value: Any, annotation: Any) -> Any:
-    """An injected value in the form the part takes: a single divisor as a number, an image's shape for an image."""
+    """An injected value in the form the part takes: one divisor as a number, for images their shape."""
     if name == "divisor" and annotation is float:
         if len(set(value)) > 1:
-            raise VaekitError(f"{slot}: {kind} takes data of one unit, but the columns here have units of their own")
+            raise VaekitError(
+                f"{slot}: {kind} takes data of one unit, but the columns here have units of their own"
+            )
         return value[0]
     if name in ("in_shape", "out_shape", "shape") and annotation == tuple[int, int, int] and len(value) != 3:
         what = "takes" if name == "in_shape" else "gives"
@@ -130,12 +133,12 @@ def _fitting(slot: str, kind: str, name: str, value: Any, annotation: Any) -> An
 
 
 def _try(slot: str, net: nn.Module, injected: Mapping[str, Any]) -> None:
-    """Run a net from outside vaekit once, so that a wrong shape is told before training. Costs one small pass."""
+    """Run a net from outside vaekit once, so that a wrong shape is told before training."""
     import torch
 
     expected, condition = (2, *injected["out_shape"]), injected["condition"]
     first = next(net.parameters(), None)
-    place = {"device": first.device, "dtype": first.dtype} if first is not None else {}
+    place: dict[str, Any] = {"device": first.device, "dtype": first.dtype} if first is not None else {}
     x = torch.zeros(2, *injected["in_shape"], **place)
     c = (torch.zeros(2, condition, **place),) if condition else ()
     modes = [(module, module.training) for module in net.modules()]

@@ -1,4 +1,4 @@
-"""Where a run was made: what a reader needs to judge its speed and repeat it, and nothing that names anyone."""
+"""Where a run was made: what one needs to judge its speed and repeat it, and nothing that names anyone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vaekit._version import __version__
 
 
 def environment() -> dict[str, Any]:
-    """Versions, processor, threads, GPU, and the commit of the folder the run was started in, if it is a checkout."""
+    """Versions, processor, threads, GPU, and the commit where the run was started in a checkout."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "vaekit": __version__,

@@ -25,7 +25,7 @@ from vaekit.run.environment import environment
 
 
 class RunFolder:
-    """`runs/NAME`: recipe.toml, data.json, environment.json, metrics.jsonl, pictures/, model.safetensors, last.ckpt."""
+    """`runs/NAME`: recipe, data contract, environment, metrics, pictures, best weights, last checkpoint."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -38,7 +38,10 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str] | None = None, name: str = "run", root: str | os.PathLike[str] = "runs"
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        name: str = "run",
+        root: str | os.PathLike[str] = "runs",
     ) -> RunFolder:
         """A new folder: `path`, which must not exist (or be empty), else root/name, root/name-2, ...
 
@@ -48,7 +51,9 @@ class RunFolder:
             return cls._next(Path(root), re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "run")
         folder = cls(Path(path).expanduser())
         if not folder._take():
-            how = f"go on with it (vaekit train --resume {folder.path}), or " if folder.recipe.exists() else ""
+            how = (
+                f"go on with it (vaekit train --resume {folder.path}), or " if folder.recipe.exists() else ""
+            )
             raise VaekitError(f"{folder.path} exists already; {how}choose another -o")
         return folder
 
@@ -61,7 +66,7 @@ class RunFolder:
         raise AssertionError("unreachable")
 
     def _take(self) -> bool:
-        """Make the folder ours; False if it is somebody's. The empty metrics file is the mark: one process makes it."""
+        """Make the folder ours; False if it is somebody's. The metrics file is the mark: one makes it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if any(self.path.iterdir()):
@@ -70,7 +75,9 @@ class RunFolder:
         except FileExistsError:
             return False
         except OSError as error:
-            raise VaekitError(f"cannot make the run folder {self.path}: {error.strerror}; choose another -o") from error
+            raise VaekitError(
+                f"cannot make the run folder {self.path}: {error.strerror}; choose another -o"
+            ) from error
         return True
 
     @classmethod
@@ -101,16 +108,16 @@ class RunFolder:
         return weights.contract_of(self._read(self.contract), str(self.contract))
 
     def write_environment(self) -> None:
-        """environment.json: versions, processor, threads, GPU, commit; nothing that names a person or a machine."""
+        """environment.json: versions, processor, threads, GPU, commit; nothing that names a person."""
         write_text(self.environment, json.dumps(environment(), indent=2) + "\n")
 
     def write_model(self, state: Mapping[str, Tensor]) -> None:
-        """model.safetensors, whole or not at all, with the recipe and the contract of this folder in its metadata."""
+        """model.safetensors, whole or not at all, with this folder's recipe and contract in its metadata."""
         recipe = self.read_recipe_text()
         weights.write(self.weights, state, recipe, self.read_contract())
 
     def read_recipe_text(self) -> str:
-        """recipe.toml with the data's name in place of its path: weights travel, paths say who trained them."""
+        """recipe.toml with the data's name for its path: weights travel, and paths say who trained them."""
         return weights.without_path(self._read(self.recipe), self.read_contract())
 
     def _read(self, path: Path) -> str:
@@ -140,10 +147,12 @@ class RunFolder:
             finally:
                 os.close(file)
         except OSError as error:
-            raise VaekitError(f"cannot write {self.metrics}: {error.strerror}; free some space and resume") from error
+            raise VaekitError(
+                f"cannot write {self.metrics}: {error.strerror}; free some space and resume"
+            ) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines so far; a last line that was cut short is left out. Raises VaekitError for any other damage."""
+        """The lines so far, without a last one that was cut short. Raises VaekitError for other damage."""
         lines = self._read(self.metrics).splitlines() if self.metrics.exists() else []
         read = []
         for number, line in enumerate(lines, 1):

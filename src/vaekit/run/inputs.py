@@ -1,8 +1,9 @@
-"""What a user hands to a run, as rows, labels and latent points; whatever does not fit is refused in one line."""
+"""What a user hands to a run, as rows, labels and latent points; what does not fit is refused in one line."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaekit.data import Contract, Data, Split, open_data
+from vaekit.data import Batches, Contract, Data, Preparation, Split, open_data
 from vaekit.errors import VaekitError, nearest
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def own_data(run: Run, contract: Contract) -> Data:
     try:
         return open_data(section.source, contract=contract, **options)
     except VaekitError as error:
-        raise VaekitError(f"the run's own data: {error}") from error
+        raise VaekitError(f"the run's own data: {error}; give the data to use") from error
 
 
 def rows(run: Run, data: Any, split: str, label: Any) -> Split:
@@ -69,7 +70,9 @@ def part(data: Data, split: str) -> Split:
         return frozen[0]
     labels = [each.label for each in frozen if each.label is not None]
     label = np.concatenate(labels) if len(labels) == len(frozen) else None
-    return Split(np.concatenate([each.rows(slice(None)) for each in frozen]), label, "all", bits=frozen[0].bits)
+    return Split(
+        np.concatenate([each.rows(slice(None)) for each in frozen]), label, "all", bits=frozen[0].bits
+    )
 
 
 def subset(rows: Split, index: np.ndarray) -> Split:
@@ -86,7 +89,9 @@ def ids(contract: Contract, label: Any, n: int) -> np.ndarray:
     for one in given:
         number = names.index(str(one)) if str(one) in names else one
         if not isinstance(number, int | np.integer) or not 0 <= number < len(names):
-            raise VaekitError(f"unknown label {one!r}{nearest(str(one), names) or ': the data have no labels'}")
+            raise VaekitError(
+                f"unknown label {one!r}{nearest(str(one), names) or ': the data have no labels'}"
+            )
         found.append(number)
     if len(found) not in (1, n):
         raise VaekitError(f"{len(found)} labels for {n} rows; give one, or one a row")
@@ -104,7 +109,8 @@ def points(given: Any, latent: int) -> Tensor:
     for number, point in enumerate(listed):
         if np.ndim(point) != 1 or len(point) != latent:
             raise VaekitError(
-                f"a latent point of {len(point)} numbers came; this run has {latent} latent dimension{'s' * (latent != 1)}"
+                f"a latent point of {len(point)} numbers came; this run has {latent} latent "
+                f"dimension{'s' * (latent != 1)}"
             )
         try:
             result[number] = point
@@ -113,3 +119,32 @@ def points(given: Any, latent: int) -> Tensor:
         if not np.isfinite(result[number]).all():
             raise VaekitError(f"the latent point {list(map(float, point))} is not finite")
     return torch.from_numpy(result)
+
+
+def batches(run: Run, rows: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Rows as `Run.batches` gives them."""
+    if run.condition and rows.label is None:
+        raise VaekitError(
+            "this model is given the label, and these rows have none; give label, one or one a row"
+        )
+    found = Batches(rows, run.contract, run.device, condition=run.condition)
+    preparation = Preparation(run.contract).to(run.device)
+    step = max(1, min(512, (1 << 23) // int(np.prod(run.contract.shape))))
+    for start in range(0, len(rows), step):
+        raw, c = found.get(np.arange(start, min(start + step, len(rows))))
+        yield preparation(raw), c
+
+
+def conditions(run: Run, n: int, label: Any, turns: bool) -> Tensor | None:
+    """c as `Run.conditions` gives it."""
+    if not run.condition:
+        if label is not None:
+            raise VaekitError(
+                f"this model is not given the label, so label={label!r} says nothing; leave it out"
+            )
+        return None
+    names = run.contract.labels
+    if label is None and not turns:
+        raise VaekitError(f"this model is given the label: say which{nearest('', map(str, names))}")
+    numbers = np.arange(n) % len(names) if label is None else ids(run.contract, label, n)
+    return torch.eye(len(names), device=run.device)[torch.from_numpy(numbers)]

@@ -54,7 +54,8 @@ def _on_bits(run: Run, binarize: str) -> Contract:
     asked = getattr(likelihood, "gives_density", None)
     if asked is None or asked(contract.kind) or not asked("binary"):
         raise VaekitError(
-            f"{type(likelihood).__name__} is a density of {contract.kind} values as they are; leave --binarize out"
+            f"{type(likelihood).__name__} is a density of {contract.kind} values as they are; "
+            "leave --binarize out"
         )
     return replace(contract, kind="binary", levels=1, binarize=binarize)
 
@@ -71,15 +72,17 @@ def table(evaluation: Mapping[str, Any]) -> str:
     for bound in evaluation["nll"] or []:
         size, value, error = bound["effective_sample_size"], bound["value"], bound["standard_error"]
         shown = "-" if value is None else f"{value:.2f}" + (f" +- {error:.2f}" if error is not None else "")
-        sizes = ", ".join(f"{name} {size[name]:.1f}" for name in ("median", "p01") if size.get(name) is not None)
+        sizes = ", ".join(
+            f"{name} {size[name]:.1f}" for name in ("median", "p01") if size.get(name) is not None
+        )
         lines.append(f"{'nll, k ' + str(bound['k']):<14} {shown}   effective sample size {sizes}")
     if evaluation.get("bits_per_dimension") is not None:
         lines.append(f"{'bits/dim':<14} {evaluation['bits_per_dimension']:.3f}")
     lines.append(f"{'active units':<14} {evaluation['active_units']} of {evaluation['latent']}")
     if evaluation.get("reason"):
         lines.append(f"note: {evaluation['reason']}")
-    name = evaluation.get("data_name")
-    lines.append(f"{'data':<14} {name + ', ' if name else ''}sha256 {evaluation['data_hash']}")
+    title = evaluation.get("data_name")
+    lines.append(f"{'data':<14} {title + ', ' if title else ''}sha256 {evaluation['data_hash']}")
     return "\n".join(lines)
 
 

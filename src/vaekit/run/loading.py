@@ -26,7 +26,7 @@ def load(
 ) -> Run:
     """Open a run by its folder or its model.safetensors; the model is in eval mode, on the CPU.
 
-    nets: the modules of your own that the run was trained with, {"posterior": module}; their weights are loaded.
+    nets: your own modules that the run was trained with, {"posterior": module}; their weights are loaded.
     allow: modules from which the recipe may import parts. No pickle is read and no code is run from a file.
     Raises VaekitError for a file that is missing, cut short, of another version, or does not fit its recipe.
     """
@@ -40,7 +40,9 @@ def load(
     for slot in nets or {}:
         net = getattr(recipe, slot).net if slot in WITH_NET else None
         if net is not None and net.kind != GIVEN:
-            raise VaekitError(f"{given} was trained with its own {slot} net, {net.kind}: leave it out of nets")
+            raise VaekitError(
+                f"{given} was trained with its own {slot} net, {net.kind}: leave it out of nets"
+            )
     objective = build(recipe, contract, nets=nets, allow=allow)
     weights.put(objective.model, state, file)
     objective.eval()
@@ -57,7 +59,8 @@ def _places(given: Path) -> tuple[RunFolder | None, Path]:
         if not folder.weights.exists():
             how = "resume it" if folder.checkpoint.exists() else "train again, or resume it"
             raise VaekitError(
-                f"{given} holds no weights yet, its training stopped too early; {how}: vaekit train --resume {given}"
+                f"{given} holds no weights yet, its training stopped too early; {how}: "
+                f"vaekit train --resume {given}"
             )
         return folder, folder.weights
     if not given.exists():
@@ -71,7 +74,9 @@ def _source(folder: RunFolder | None) -> str | None:
     if folder is None:
         return None
     try:
-        source = parsed(folder.recipe.read_text(encoding="utf-8"), "recipe.toml").get("data", {}).get("source")
+        source = (
+            parsed(folder.recipe.read_text(encoding="utf-8"), "recipe.toml").get("data", {}).get("source")
+        )
     except (OSError, ValueError, AttributeError):
         return None
     return source if isinstance(source, str) else None

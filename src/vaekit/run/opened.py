@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaekit.data import Batches, Contract, Data, Preparation, Split
-from vaekit.errors import VaekitError, nearest
+from vaekit.data import Contract, Data, Split
+from vaekit.errors import VaekitError
 from vaekit.model import VAE
 from vaekit.recipe import Recipe
 from vaekit.run import inputs
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes of rows: `mean` [N, D], `log_variance` [N, D] (None without a Gaussian posterior), `label` int64 [N] or None."""
+    """Codes of rows: `mean` [N, D], `log_variance` [N, D] and `label` int64 [N], None where there is none."""
 
     mean: np.ndarray
     log_variance: np.ndarray | None
@@ -42,13 +43,18 @@ class Codes:
 
 
 class Run:
-    """An opened run. `model` takes model units; the methods here take and give arrays in the data's own units.
+    """An opened run. `model` takes model units; the methods take and give arrays in the data's own units.
 
-    Data are a name, a path, an array, a tensor, a `Split`, or None for the run's own. Labels are names or numbers.
+    Data are a name, a path, an array, a tensor, a `Split`, or None for the run's own; labels names or ids.
     """
 
     def __init__(
-        self, path: Path, recipe: Recipe, contract: Contract, objective: Objective, folder: RunFolder | None = None
+        self,
+        path: Path,
+        recipe: Recipe,
+        contract: Contract,
+        objective: Objective,
+        folder: RunFolder | None = None,
     ) -> None:
         self.path, self.recipe, self.contract = path, recipe, contract
         self.objective, self.folder = objective, folder
@@ -73,53 +79,44 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl. Raises VaekitError for a weights file without its run."""
         if self.folder is None:
-            raise VaekitError(f"{self.path} is a weights file alone; its metrics are in the folder of its run")
+            raise VaekitError(
+                f"{self.path} is a weights file alone; its metrics are in the folder of its run"
+            )
         return self.folder.read_metrics()
 
     # -- data
 
     def data(self) -> Data:
-        """The run's own data, opened once. Raises VaekitError if they have gone or no longer keep the contract."""
+        """The run's own data, opened once. Raises VaekitError if they have gone or broken the contract."""
         if self._own is None:
             self._own = inputs.own_data(self, self.contract)
+            if self._own.contract.hash != self.contract.hash:
+                warnings.warn(
+                    f"the data at {self.recipe.data.source} have changed since this run", stacklevel=2
+                )
         return self._own
 
     def rows(self, data: Any = None, split: str = "test", label: Any = None) -> Split:
         """Rows as a split: of the run's own data, or of others, which must keep the contract.
 
-        `split` is train, valid, test or all; others that name no splits are taken whole. `label`, one or one a row,
-        stands in for those of the data. Bits of binarised data are the fixed ones of evaluation.
+        `split` is train, valid, test or all; others that name no splits are taken whole. `label`, one or one
+        a row, stands in for those of the data. Bits of binarised data are the fixed ones of evaluation.
         """
         return inputs.rows(self, data, split, label)
 
     def batches(self, rows: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
         """x [B, ...] in model units and c [B, n] or None, row after row, at most 512 at a time."""
-        if self.condition and rows.label is None:
-            raise VaekitError("this model is given the label, and these rows have none; give label, one or one a row")
-        batches = Batches(rows, self.contract, self.device, condition=self.condition)
-        preparation = Preparation(self.contract).to(self.device)
-        step = max(1, min(512, (1 << 23) // int(np.prod(self.contract.shape))))
-        for start in range(0, len(rows), step):
-            raw, c = batches.get(np.arange(start, min(start + step, len(rows))))
-            yield preparation(raw), c
+        return inputs.batches(self, rows)
 
     def conditions(self, n: int, label: Any = None, turns: bool = False) -> Tensor | None:
-        """One-hot c [n, labels] for labels by name or number, None where the model takes none; with `turns` all labels in turn by default."""
-        if not self.condition:
-            if label is not None:
-                raise VaekitError(f"this model is not given the label, so label={label!r} says nothing; leave it out")
-            return None
-        kinds = len(self.contract.labels)
-        if label is None and not turns:
-            raise VaekitError(f"this model is given the label: say which{nearest('', map(str, self.contract.labels))}")
-        ids = np.arange(n) % kinds if label is None else inputs.ids(self.contract, label, n)
-        return torch.eye(kinds, device=self.device)[torch.from_numpy(ids)]
+        """One-hot c [n, labels], None where the model takes none; with `turns`, by default all in turn."""
+        return inputs.conditions(self, n, label, turns)
 
     # -- the model, data in and data out
 
     @contextlib.contextmanager
     def looking(self, seed: int | None = None) -> Iterator[None]:
-        """No gradient, eval mode, and with a seed generators of one's own; torch's are as before afterwards."""
+        """No gradient, eval mode, and with a seed a generator of one's own; all is as before afterwards."""
         modes = [(module, module.training) for module in self.model.modules()]
         devices = [self.device.index or 0] if self.device.type == "cuda" else []
         with contextlib.ExitStack() as stack:
@@ -135,16 +132,24 @@ class Run:
                     module.training = mode
 
     def in_data_units(self, x: Tensor, noise: bool = False) -> np.ndarray:
-        """Model units -> data units. The centre of bits is their probability: as a grey value where the data are
-        binarised greys, else as a number in between."""
+        """Model units -> data units. The centre of bits is their probability: as a grey value where the data
+        are binarised greys, else as a number in between."""
         if self.contract.kind != "binary" or noise:
             return self.contract.unscale(x)
-        values = x.float().cpu().numpy() * np.float32(self.contract.divisor[0]) + np.float32(self.contract.offset[0])
+        values = x.float().cpu().numpy() * np.float32(self.contract.divisor[0]) + np.float32(
+            self.contract.offset[0]
+        )
         values = values.clip(self.contract.low, self.contract.high)
         return np.rint(values).astype(self.contract.dtype) if self.contract.binarize else values
 
     def sample(
-        self, n: int = 16, *, seed: int | None = None, label: Any = None, noise: bool = False, with_codes: bool = False
+        self,
+        n: int = 16,
+        *,
+        seed: int | None = None,
+        label: Any = None,
+        noise: bool = False,
+        with_codes: bool = False,
     ) -> Any:
         """n items from the prior [n, ...]: the centre of p(x given z), or with `noise` a draw of it.
 
@@ -159,9 +164,10 @@ class Run:
         return (x, z.cpu().numpy()) if with_codes else x
 
     def encode(self, data: Any = None, *, split: str = "all", label: Any = None) -> Codes:
-        """Codes of every row, in the order of the rows (train, valid, test for "all"). Nothing here is random."""
+        """Codes of every row, in the order of the rows (train, valid, test for "all"). Nothing is random."""
         rows = self.rows(data, split, label)
-        means, log_variances = [], []
+        means: list[Tensor] = []
+        log_variances: list[Any] = []
         with self.looking():
             for x, c in self.batches(rows):
                 q = self.model.encode(x, c)
@@ -169,13 +175,15 @@ class Run:
                 log_variances.append(getattr(q, "log_variance", None))
         spread = None
         if log_variances and log_variances[0] is not None:
-            spread = torch.cat([v.expand_as(m).cpu() for v, m in zip(log_variances, means, strict=True)]).numpy()
+            spread = torch.cat(
+                [v.expand_as(m).cpu() for v, m in zip(log_variances, means, strict=True)]
+            ).numpy()
         return Codes(torch.cat(means).numpy(), spread, rows.label)
 
     def decode(
         self, points: Any, *, label: Any = None, noise: bool = False, seed: int | None = None
     ) -> np.ndarray:
-        """Latent points [N, D] (or one, [D]) -> items [N, ...]. Raises VaekitError for a point of another length."""
+        """Latent points [N, D] (or one, [D]) -> items [N, ...]. Raises VaekitError for another length."""
         z = inputs.points(points, self.model.latent).to(self.device)
         with self.looking(seed):
             return self.decoded(z, self.conditions(len(z), label), noise)
@@ -183,7 +191,7 @@ class Run:
     def reconstruct(
         self, data: Any = None, *, n: int | None = None, split: str = "test", seed: int = 0, label: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Originals [N, ...] and the centre of p(x given their mean code). `n` rows are chosen by the seed, in order."""
+        """Originals [N, ...] and the centre of p(x given their mean code); the seed chooses `n` rows."""
         rows = self.rows(data, split, label)
         if n is not None and n < len(rows):
             rows = inputs.subset(rows, np.sort(np.random.default_rng(seed).permutation(len(rows))[:n]))
@@ -204,14 +212,20 @@ class Run:
     def interpolate(
         self, start: Any, end: Any, *, steps: int = 10, path: str = "spherical", label: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Items [steps, ...] and codes [steps, D] from `start` to `end`, both a row of the test split (its number),
-        a latent point ("0.5,0.5" or D numbers), a row of data, or the path of one. `path`: spherical or linear."""
+        """Items [steps, ...] and codes [steps, D] from `start` to `end`: each a row of the test split (its
+        number), a latent point ("0.5,0.5" or D numbers), a row of data or the path of one."""
         from vaekit.run.walking import interpolate
 
         return interpolate(self, start, end, steps, path, label)
 
     def traverse(
-        self, at: Any = None, *, dimensions: Any = None, steps: int = 9, extent: float = 2.5, label: Any = None
+        self,
+        at: Any = None,
+        *,
+        dimensions: Any = None,
+        steps: int = 9,
+        extent: float = 2.5,
+        label: Any = None,
     ) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Items [R * steps, ...], codes and the names of R rows: one latent dimension moved in each, `extent`
         standard deviations of the codes to each side of `at`, by default those ten that vary most."""
@@ -220,8 +234,8 @@ class Run:
         return traverse(self, at, dimensions, steps, extent, label)
 
     def manifold(self, n: int = 20, *, label: Any = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """The decoded latent grid [n * n, ...] and its codes: at the prior's quantiles for D = 2 (D = 1: [n, ...]),
-        in the principal plane of the codes for D > 2."""
+        """The decoded latent grid [n * n, ...] and its codes: at the prior's quantiles for D = 2 (D = 1:
+        [n, ...]), in the principal plane of the codes for D > 2."""
         from vaekit.run.walking import manifold
 
         return manifold(self, n, label, seed)
@@ -235,8 +249,8 @@ class Run:
         from vaekit.run.judging import evaluate
 
         return evaluate(
-            self, data, split=split, k=k, binarize=binarize, limit=limit, seed=seed, device=device, compile=compile,
-            progress=progress,
+            self, data, split=split, k=k, binarize=binarize, limit=limit, seed=seed, device=device,
+            compile=compile, progress=progress,
         )  # fmt: skip
 
     def info(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def _tiles(run: Run, x: np.ndarray) -> np.ndarray:
 
 
 def items(run: Run, x: np.ndarray, columns: int | None, rows: Sequence[str] | None) -> Image:
-    """Items [N, ...] in data units: a grid, named rows, or for vectors a heat map beside the run's own rows."""
+    """Items [N, ...] in data units: a grid, named rows, or for vectors a heat map beside the run's rows."""
     from vaekit import pictures
 
     if not run.contract.is_image:

@@ -19,7 +19,9 @@ LOOKED_AT = 5000  # codes that measure how the latent space is used
 SHOWN = 10  # dimensions of a traversal that was not told which
 
 
-def interpolate(run: Run, start: Any, end: Any, steps: int, path: str, label: Any) -> tuple[np.ndarray, np.ndarray]:
+def interpolate(
+    run: Run, start: Any, end: Any, steps: int, path: str, label: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """As `Run.interpolate`."""
     from vaekit import walks
 
@@ -45,11 +47,12 @@ def traverse(
         z, of_z = place(run, at, label)
     if steps < 1:
         raise VaekitError(f"a traversal of {steps} steps shows nothing; give at least 1")
-    if dimensions is None:
-        chosen = spread.argsort(descending=True)[:SHOWN].tolist()
-    else:
-        chosen = _dimensions(dimensions)
-    moves = torch.linspace(-extent, extent, steps, device=z.device) if steps > 1 else torch.zeros(1, device=z.device)
+    chosen = _dimensions(dimensions, spread)
+    moves = (
+        torch.linspace(-extent, extent, steps, device=z.device)
+        if steps > 1
+        else torch.zeros(1, device=z.device)
+    )
     lines = []
     for d in chosen:
         reach = spread[d] if -len(z) <= d < len(z) else spread[0]  # `walks.traverse` refuses it by name
@@ -70,14 +73,18 @@ def manifold(run: Run, n: int, label: Any, seed: int) -> tuple[np.ndarray, np.nd
             z = walks.manifold(run.model.prior(run.conditions(1, label)), n, run.model.latent)
         else:
             codes = _codes(run)
-            means = torch.from_numpy(codes.mean) if codes is not None else run.model.draw(LOOKED_AT, None)
+            means = (
+                torch.from_numpy(codes.mean)
+                if codes is not None
+                else run.model.draw(LOOKED_AT, run.conditions(LOOKED_AT, turns=True))
+            )
             z = walks.plane(means.to(run.device), n)
     z = z.reshape(-1, run.model.latent)
     return _decoded(run, z, label), z.cpu().numpy()
 
 
 def place(run: Run, where: Any, label: Any) -> tuple[Tensor, Any]:
-    """A code [D], and the label of the row it came from: from a row's number, a latent point, a row, or a path."""
+    """A code [D] and its row's label, from a row's number, a latent point, a row, or a path."""
     from vaekit.output import point_of
 
     if isinstance(where, str):
@@ -91,13 +98,19 @@ def place(run: Run, where: Any, label: Any) -> tuple[Tensor, Any]:
             raise VaekitError(f"there is no row {where}: the {test.name} split has rows 0 to {len(test) - 1}")
         row: Any = inputs.subset(test, np.array([where]))
     elif isinstance(where, str | Path) or tuple(np.shape(where)) != (run.model.latent,):
-        if not isinstance(where, str | Path) and tuple(np.shape(where)) != run.contract.shape and np.ndim(where) == 1:
+        if (
+            not isinstance(where, str | Path)
+            and tuple(np.shape(where)) != run.contract.shape
+            and np.ndim(where) == 1
+        ):
             inputs.points(where, run.model.latent)  # a point of the wrong length, and says so
         row = inputs.rows(run, where, "test", label)
     else:
         return inputs.points(where, run.model.latent)[0].to(run.device), None
     if len(row) != 1:
-        raise VaekitError(f"{where} holds {len(row):,} rows; a walk needs one: give the file of one, or a row's number")
+        raise VaekitError(
+            f"{where} holds {len(row):,} rows; a walk needs one: give the file of one, or a row's number"
+        )
     code = run.encode(row, label=label)
     return torch.from_numpy(code.mean[0]).to(run.device), None if code.label is None else int(code.label[0])
 
@@ -113,7 +126,7 @@ def _first(run: Run, label: Any, of_row: Any) -> Any:
 
 
 def _codes(run: Run) -> Codes | None:
-    """Codes of at most `LOOKED_AT` of the run's own rows, held out where there are some; None where there are none."""
+    """Codes of at most `LOOKED_AT` of the run's own rows, held out if there are such; None without data."""
     try:
         data = run.data()
     except VaekitError:
@@ -134,10 +147,15 @@ def _used(run: Run) -> tuple[Tensor, Tensor]:
     return means.mean(0).to(run.device), means.std(0, correction=0).to(run.device)
 
 
-def _dimensions(given: Any) -> list[int]:
+def _dimensions(given: Any, spread: Tensor) -> list[int]:
+    """Those asked for, or the `SHOWN` that vary most."""
+    if given is None:
+        return spread.argsort(descending=True)[:SHOWN].tolist()
     if isinstance(given, int):
         return [given]
     try:
         return [int(d) for d in (given.split(",") if isinstance(given, str) else given)]
     except ValueError:
-        raise VaekitError(f"dimensions are whole numbers with commas between, such as 0,3,5; not {given!r}") from None
+        raise VaekitError(
+            f"dimensions are whole numbers with commas between, such as 0,3,5; not {given!r}"
+        ) from None

@@ -1,4 +1,4 @@
-"""model.safetensors: weights with recipe and data contract in the metadata. No pickle, no code, one file is enough."""
+"""model.safetensors: weights with recipe and data contract in the metadata. No pickle, no code, one file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from vaekit.files import atomic
 from vaekit.recipe.sections import parsed
 
 SCHEMA = 1  # of the metadata; raised when an older vaekit could no longer read it
-MOST_HEADER = 64 << 20  # bytes of names, shapes and metadata; the contract of a wide table is the largest part
+MOST_HEADER = (
+    64 << 20
+)  # bytes of names, shapes and metadata; the contract of a wide table is the largest part
 
 
 def write(path: Path, state: Mapping[str, Tensor], recipe: str, contract: Contract) -> None:
@@ -40,7 +42,7 @@ def write(path: Path, state: Mapping[str, Tensor], recipe: str, contract: Contra
 
 
 def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and weights. Raises VaekitError for a file that is missing, cut short, not ours, or too new."""
+    """Metadata and weights. Raises VaekitError for a file that is missing, cut short, foreign or too new."""
     damaged = f"{path} is cut short, damaged or no file of vaekit"
     try:
         with path.open("rb") as file:
@@ -63,9 +65,10 @@ def _check_schema(path: Path, metadata: Mapping[str, str]) -> None:
         raise VaekitError(f"{path} is a safetensors file, but not of a vaekit run: it holds no recipe")
     schema = metadata.get("schema", "")
     if schema != str(SCHEMA):
+        made = metadata.get("vaekit")
         raise VaekitError(
-            f"{path} was made by vaekit {metadata.get('vaekit')} (schema {schema}); this is vaekit {__version__}, "
-            f"which reads schema {SCHEMA}: use a vaekit that fits, pip install vaekit=={metadata.get('vaekit')}"
+            f"{path} was made by vaekit {made} (schema {schema}); this is vaekit {__version__}, which reads "
+            f"schema {SCHEMA}: use a vaekit that fits, pip install vaekit=={made}"
         )
 
 
@@ -89,7 +92,7 @@ def without_path(recipe: str, contract: Contract) -> str:
 
 
 def put(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights into a model built from the same recipe. Raises VaekitError where names or shapes differ."""
+    """Load weights into a model of the same recipe. Raises VaekitError where names or shapes differ."""
     own = model.state_dict()
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} is not in the model" for name in state if name not in own]

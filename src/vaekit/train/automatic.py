@@ -1,5 +1,4 @@
-"""Everything that is chosen automatically, chosen once: the result is stored in `recipe.toml` and used
-again."""
+"""Everything that is chosen automatically, chosen once: `recipe.toml` keeps the result for later resumes."""
 
 from __future__ import annotations
 
@@ -12,6 +11,7 @@ from vaekit.train.settings import TrainSettings
 
 DEFAULT_STEPS = 3000
 MOST_THREADS = 16
+SMALL = 30_000_000  # weights times batch below which a second thread costs more than it brings
 
 
 def resolve(settings: TrainSettings, *, n_train: int, model_parameters: int = 0) -> TrainSettings:
@@ -33,7 +33,7 @@ def decide(
     device, device_reason = _device(settings)
     batch, batch_reason = _batch_size(settings, n_train // (devices * nodes))
     precision, precision_reason = _precision(settings, device, batch, model_parameters)
-    threads, threads_reason = _threads(settings, device, devices)
+    threads, threads_reason = _threads(settings, batch * model_parameters, devices)
     settings = settings.model_copy(update={"devices": devices, "nodes": nodes, "batch_size": batch})
     epochs, epochs_reason = _epochs(settings, n_train)
     compile_, compile_reason = _compile(settings)
@@ -70,8 +70,7 @@ def cores() -> int:
 def _cgroup_quota(
     root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> float | None:
-    """Cores the cgroup (version 1 or 2) grants, the least of this group and its parents; None without a
-    limit."""
+    """Cores the cgroup (version 1 or 2) and its parents grant, the least of them; None without a limit."""
     try:
         lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
     except OSError:
@@ -155,12 +154,16 @@ def _cpu_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def _threads(settings: TrainSettings, device: str, local_processes: int) -> tuple[int, str]:
+def _threads(settings: TrainSettings, work: int, local_processes: int) -> tuple[int, str]:
     if settings.threads != "auto":
         return settings.threads, "as set"
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return int(asked), "OMP_NUM_THREADS"
+    if 0 < work < SMALL:
+        # Measured on two cores, MLP of 171,000 weights, batch 64: 3.2 ms a step with one thread, 4.2 ms with
+        # two, and far steadier where others use the machine.
+        return 1, "steps too small to share"
     here = cores()
     return max(
         1, min(MOST_THREADS, here // local_processes)

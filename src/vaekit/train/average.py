@@ -29,8 +29,7 @@ class Buffers:
         self._kept = {name: self.all[name].clone() for name in watched}
 
     def settle(self, step: int, bad: Tensor) -> None:
-        """After a step: put the old values back where `bad` (bool [players]) says that any player skipped
-        it."""
+        """After a step: put the old values back if any player skipped it; `bad` is bool [players]."""
         if step % LOOK == 0:
             self.moving |= {
                 name for name, value in self._kept.items() if not torch.equal(value, self.all[name])
@@ -59,7 +58,8 @@ class Average:
         self.objective = copy.deepcopy(objective).requires_grad_(False).eval()
         names = [name for name, p in objective.named_parameters() if p.is_floating_point()]
         here, there = dict(self.objective.named_parameters()), dict(objective.named_parameters())
-        self._mine, self._theirs = [here[name] for name in names], [there[name] for name in names]
+        self._mine: list[Tensor] = [here[name] for name in names]
+        self._theirs: list[Tensor] = [there[name] for name in names]
         self._my_buffers = dict(self.objective.named_buffers())
 
     @torch.no_grad()

@@ -12,8 +12,7 @@ Weights = dict[str, Tensor]
 
 
 class Best:
-    """Lowest validation loss, its epoch and weights; `waited` counts validations since without a better
-    one."""
+    """Lowest validation loss, its epoch and weights; `waited` counts the validations since."""
 
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
@@ -41,8 +40,7 @@ class Best:
         return {"value": self.value, "epoch": self.epoch, "weights": self.weights, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; the file on disk may be newer than the checkpoint, hence
-        `unwritten`."""
+        """Take over what `state_dict` gave; the file on disk may be newer, hence `unwritten`."""
         self.value, self.epoch, self.waited = state["value"], state["epoch"], state["waited"]
         weights = state["weights"]
         self.weights = None if weights is None else {name: value.cpu() for name, value in weights.items()}

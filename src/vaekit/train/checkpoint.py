@@ -1,5 +1,4 @@
-"""`last.ckpt`: one dict with all that a resume needs, written whole or not at all, read without running
-code."""
+"""`last.ckpt`: one dict with all that a resume needs, written whole or not at all, no code in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From data to a trained run: open, choose, resolve, build, train, look. `fit` starts a run, `resume` goes on with one."""
+"""From data to a trained run: open, choose, resolve, build, train, look. `fit` starts one, `resume` goes on."""
 
 from __future__ import annotations
 
@@ -60,7 +60,15 @@ def fit(
     from vaekit import recipe as room
 
     say = _voice(progress)
-    options = {"size": size, "grey": grey, "binarize": binarize, "limit": limit, "key": key, "labels": labels, "kind": kind}
+    options = {
+        "size": size,
+        "grey": grey,
+        "binarize": binarize,
+        "limit": limit,
+        "key": key,
+        "labels": labels,
+        "kind": kind,
+    }
     options = {name: value for name, value in options.items() if value is not None}
     source = "digits" if data is None and recipe is None else data
     opened: Data | None = None
@@ -82,9 +90,11 @@ def fit(
     if opened is None or wanted != options:
         opened = _open(source, wanted)
     say(opened.contract.line())
+    for sentence in opened.contract.preparation:
+        say(f"data: {sentence}")
     say(because)
-    if isinstance(source, str | os.PathLike):
-        chosen = chosen.updated({"data": {"source": _kept_source(source)}})
+    kept = _kept_source(source) if isinstance(source, str | os.PathLike) else opened.contract.source
+    chosen = chosen.updated({"data": {"source": kept}})
     return _run(chosen, opened, output, say, nets=nets, allow=allow, progress=progress)
 
 
@@ -111,11 +121,15 @@ def resume(
     changes = overrides_tree(set)
     refused = [f"{section}.{key}" for section, keys in changes.items() for key in keys if section != "train"]
     if refused:
-        raise VaekitError(f"--resume cannot change {', '.join(refused)}: only [train] may change; start a new run")
+        raise VaekitError(
+            f"--resume cannot change {', '.join(refused)}: only [train] may change; start a new run"
+        )
     recipe = recipe.updated(changes)
     source = data if data is not None else recipe.data.source
     if source is None or (data is None and source == contract.source and not _is_name(source)):
-        raise VaekitError(f"{folder.path} was made from {contract.source}, not from a path; give the data again")
+        raise VaekitError(
+            f"{folder.path} was made from {contract.source}, not from a path; give the data again"
+        )
     opened = _open(source, _data_options(recipe))
     if opened.contract.hash != contract.hash:
         raise VaekitError(
@@ -123,7 +137,17 @@ def resume(
             f"{contract.hash[:12]} then); bring them back, or start a new run"
         )
     say(f"resuming {folder.path}: {opened.contract.line()}")
-    return _train(recipe, opened, folder, say, nets=nets, allow=allow, progress=progress, resume=True, changed=bool(changes))
+    return _train(
+        recipe,
+        opened,
+        folder,
+        say,
+        nets=nets,
+        allow=allow,
+        progress=progress,
+        resume=True,
+        changed=bool(changes),
+    )
 
 
 def _run(
@@ -149,8 +173,10 @@ def _run(
     settings, reasons = decide(chosen.train, n_train=len(opened.train), model_parameters=parameters)
     resolved = resolved.model_copy(update={"train": settings})
     fabric = start(settings)
-    name = opened.contract.source if resolved.name in ("", opened.contract.source) else (
-        f"{opened.contract.source}-{resolved.name}"
+    name = (
+        opened.contract.source
+        if resolved.name in ("", opened.contract.source)
+        else (f"{opened.contract.source}-{resolved.name}")
     )
     folder = RunFolder.create(output, name) if fabric.global_rank == 0 else None
     path = fabric.broadcast(str(folder.path) if folder is not None else "")
@@ -160,11 +186,20 @@ def _run(
         folder.write_contract(opened.contract)
         folder.write_environment()
     say(
-        f"{parameters:,} parameters, latent {resolved.model.latent}, {settings.epochs} epochs, batch {settings.batch_size}, "
-        f"{settings.device} {settings.precision}, {settings.threads} threads ({reasons['precision']})"
+        f"{parameters:,} parameters, latent {resolved.model.latent}, {settings.epochs} epochs, "
+        f"batch {settings.batch_size}, {settings.device} {settings.precision} ({reasons['precision']}), "
+        f"{settings.threads} threads"
     )
     return _train(
-        resolved, opened, folder, say, nets=nets, allow=allow, progress=progress, objective=objective, fabric=fabric
+        resolved,
+        opened,
+        folder,
+        say,
+        nets=nets,
+        allow=allow,
+        progress=progress,
+        objective=objective,
+        fabric=fabric,
     )
 
 
@@ -195,10 +230,19 @@ def _train(
     def watch(epoch: int, model: Any) -> None:
         # pictures at powers of two: many early on, when most happens
         if settings.pictures and epoch & (epoch - 1) == 0:
-            peek(model, opened.contract, shown, folder.pictures / f"epoch-{epoch:04d}.png", condition=condition)
+            peek(
+                model, opened.contract, shown, folder.pictures / f"epoch-{epoch:04d}.png", condition=condition
+            )
 
     outcome = train(
-        objective, opened, settings, folder, condition=condition, resume=resume, progress=progress, fabric=fabric,
+        objective,
+        opened,
+        settings,
+        folder,
+        condition=condition,
+        resume=resume,
+        progress=progress,
+        fabric=fabric,
     )
     _interrupted(outcome, folder)
     if fabric.global_rank == 0 and settings.pictures:
@@ -233,7 +277,11 @@ def _voice(progress: bool | None) -> Any:
     """Say a line on stderr, where someone listens, and once even with several processes."""
     listening = sys.stderr.isatty() if progress is None else progress
     first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
-    return (lambda text: print(text, file=sys.stderr, flush=True)) if listening and first else (lambda text: None)
+    return (
+        (lambda text: print(text, file=sys.stderr, flush=True))
+        if listening and first
+        else (lambda text: None)
+    )
 
 
 def _given(**values: Any) -> dict[str, Any]:

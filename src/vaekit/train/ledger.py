@@ -18,8 +18,7 @@ ROWS = 50
 
 
 class Ledger:
-    """Sums over the current epoch, and skips over the run. Python numbers, summed in the order of the
-    steps."""
+    """Sums over the epoch and skips over the run: Python numbers, added in the order of the steps."""
 
     def __init__(self, players: tuple[str, ...], device: torch.device) -> None:
         self.players, self.device = players, device
@@ -33,8 +32,7 @@ class Ledger:
         self.in_a_row = dict.fromkeys(players, 0)
 
     def add(self, norms: Tensor, names: tuple[str, ...], values: Tensor, count: int) -> None:
-        """A step over `count` images (of this process): norms [players], NaN where skipped, values
-        [names]."""
+        """A step over `count` images: norms [players], NaN where skipped, and terms [names]."""
         if names != self.names or len(self._counts) == ROWS:
             self.read()
         if names != self.names:
@@ -104,7 +102,8 @@ class Ledger:
 
     def load_state_dict(self, state: dict[str, Any], first: bool) -> None:
         """Take over what `state_dict` gave; of several processes the `first` alone takes the sums."""
-        self.sums = {name: list(entry) for name, entry in state["sums"].items()} if first else {}
+        # Zeros elsewhere, so that all processes add up the same terms.
+        self.sums = {n: list(entry) if first else [0.0, 0.0] for n, entry in state["sums"].items()}
         self.norms = {player: list(entry) for player, entry in state["norms"].items()}
         self.skipped_in_epoch = state["skipped_in_epoch"]
         self.skipped, self.in_a_row = dict(state["skipped"]), dict(state["in_a_row"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -27,7 +27,7 @@ from vaekit.train.validate import validate
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-PATIENT_SKIPS = 50  # steps skipped in a row before the run stops
+Watch = Callable[[int, nn.Module], None]
 AGREE_EVERY = 32  # steps between looks at the signals of other processes
 
 
@@ -41,13 +41,18 @@ def train(
     resume: bool = False,
     progress: Progress | bool | None = None,
     fabric: Fabric | None = None,
+    on_epoch: Watch | None = None,
 ) -> Outcome:
     """Train `objective` on `data.train`; metrics, best weights and checkpoints go to the run folder.
 
     settings: resolved. resume: go on from `folder.checkpoint`, or afresh where there is none; where `epochs`
-    has changed the schedule is planned anew. Ctrl-C or SIGTERM saves after the current step and returns an
-    "interrupted" outcome. fabric: what `machine.start` gave, where the caller needed the processes earlier.
-    The objective is left in eval mode with the last weights; `Outcome.weights` are the best model's.
+        has changed the schedule is planned anew.
+    progress: True for a bar on a terminal and lines elsewhere, None for a bar on a terminal only.
+    fabric: what `machine.start` gave, where the caller needed the processes earlier.
+    on_epoch: called after each epoch with its number and the model as it would be shipped, in eval mode.
+
+    Ctrl-C or SIGTERM saves after the current step and returns an "interrupted" outcome. The objective is left
+    in eval mode with the last weights; `Outcome.weights` are the best model's.
 
     Raises VaekitError for settings or data that do not fit, and StepError (a VaekitError) if a step fails.
     """
@@ -58,20 +63,14 @@ def train(
         )
     fabric = fabric or start(settings)
     with working(settings, fabric.device), Interrupt() as interrupt:
-        loop = Loop(
-            objective,
-            data,
-            settings,
-            folder,
-            condition,
-            fabric,
-            choose(progress, fabric.global_rank),
-            interrupt,
-        )
+        shown = choose(progress, fabric.global_rank)
+        loop = Loop(objective, data, settings, folder, condition, fabric, shown, interrupt, on_epoch)
         try:
             if resume:
                 loop.resume()
-            return loop.run()
+            outcome = loop.run()
+            fabric.barrier()  # a process that leaves early would abort the others' last exchange
+            return outcome
         finally:
             loop.progress.end()
             loop.steps.updates.zero_grad()
@@ -79,16 +78,16 @@ def train(
 
 
 class Loop:
-    """A run in progress. `state_dict` is all that a resume needs; the rest follows from it and the
-    settings."""
+    """A run in progress. `state_dict` is all that a resume needs; the rest follows from the settings."""
 
     def __init__(
         self, objective: nn.Module, data: Any, settings: TrainSettings, folder: Any, condition: bool,
-        fabric: Fabric, progress: Progress, interrupt: Interrupt,
+        fabric: Fabric, progress: Progress, interrupt: Interrupt, on_epoch: Watch | None,
     ) -> None:  # fmt: skip
-        self.settings, self.folder, self.fabric = settings, folder, fabric
+        self.settings, self.folder, self.fabric, self.on_epoch = settings, folder, fabric, on_epoch
         self.progress, self.interrupt, self.rank = progress, interrupt, fabric.global_rank
-        self.started, self.notes = time.monotonic(), []
+        self.started = time.monotonic()
+        self.notes: list[str] = []
         self.plan = Plan.of(settings, len(data.train))
         contract, device = data.contract, fabric.device
         self.preparation = Preparation(contract).to(device)
@@ -117,8 +116,8 @@ class Loop:
         if before != now and self.epoch < now:
             self.best.waited = 0
             self.note(
-                f"{now} epochs instead of {before}: the schedule is planned anew over all {now}, and training goes "
-                f"on at step {self.step} of {self.plan.steps}"
+                f"{now} epochs instead of {before}: the schedule is planned anew over all {now}, and "
+                f"training goes on at step {self.step} of {self.plan.steps}"
             )
 
     def note(self, text: str) -> None:
@@ -157,16 +156,16 @@ class Loop:
         self.progress.step(self.step, self.images, self.steps.ledger)
 
     def finish_epoch(self, started: float, images: int) -> bool:
-        """Validate, log, judge, checkpoint, in this order. False, with nothing changed, if a signal came
-        before."""
+        """Validate, log, judge, checkpoint. False, with nothing changed, if a signal came before the log."""
         number, last = self.epoch + 1, self.epoch + 1 == self.plan.epochs
         means = self.steps.ledger.means(self.steps.reduce)  # the device sync of the log line
         seconds = max(1e-9, time.monotonic() - started)
-        valid: dict[str, float] | None = {}
+        valid: dict[str, float] = {}
         if self.valid_batches is not None and (number % self.settings.validate_every == 0 or last):
-            valid = self.validate()
-            if valid is None:
+            seen = self.validate()
+            if seen is None:
                 return False
+            valid = seen
         self.record = metrics_line(
             number, self.step, means, valid, self.steps.ledger.updates(), self.plan.rate(self.step - 1),
             seconds, self.images - images,
@@ -178,9 +177,24 @@ class Loop:
         self.epoch, self.position = number, 0
         self.steps.ledger.clear()
         self.progress.epoch(self.record)
+        self.watch()
         if last or self.best.out_of_patience or self.pace.due():
             self.write()
         return True
+
+    def watch(self) -> None:
+        """Let the caller look at the model as it would be shipped. What fails there does not end a run."""
+        if self.on_epoch is None or self.rank:
+            return
+        judged = self.steps.judged
+        training = judged.training
+        try:
+            self.on_epoch(self.epoch, self.model.eval())
+        except Exception as error:
+            self.note(f"looking at the model after epoch {self.epoch} failed: {trouble.reason(error)}")
+            self.on_epoch = None
+        finally:
+            judged.train(training)
 
     def validate(self) -> dict[str, float] | None:
         """Terms over the validation rows, of the averaged weights where there are some."""
@@ -193,8 +207,7 @@ class Loop:
             )  # fmt: skip
 
     def stopping(self) -> bool:
-        """Whether a signal came, to any process; several look together now and then, as all must stop at one
-        step."""
+        """Whether a signal came; several processes look together now and then, to stop at one step."""
         signalled = self.interrupt.signal is not None
         if self.plan.processes == 1:
             return signalled
@@ -217,8 +230,8 @@ class Loop:
     def state_dict(self, within_epoch: bool) -> dict[str, Any]:
         """All that a resume needs; within an epoch all processes must call it."""
         return {
-            "version": checkpoint.VERSION, "settings": self.settings.model_dump(mode="json"), "n": self.plan.n,
-            "epoch": self.epoch, "position": self.position, "step": self.step,
+            "version": checkpoint.VERSION, "settings": self.settings.model_dump(mode="json"),
+            "n": self.plan.n, "epoch": self.epoch, "position": self.position, "step": self.step,
             **self.steps.state_dict(within_epoch), "best": self.best.state_dict(),
         }  # fmt: skip
 
@@ -254,45 +267,26 @@ class Loop:
         )  # fmt: skip
 
     def interrupted(self) -> Outcome:
-        """Save within the epoch and say how to go on."""
+        """Save within the epoch and note how to go on."""
         self.write(within_epoch=True)
-        self.note(
-            f"stopped by {self.interrupt.signal or 'another process'} after step {self.step} of {self.plan.steps}; "
-            f"everything is saved, go on with: vaekit train --resume {trouble.home(self.folder)}"
+        self.notes.append(
+            f"stopped by {self.interrupt.signal or 'another process'} after step {self.step} of "
+            f"{self.plan.steps}, all saved; go on with: vaekit train --resume {trouble.home(self.folder)}"
         )
         return self.outcome("interrupted")
 
     def fail(self, error: Exception) -> NoReturn:
         """Raise a StepError that names the place; the state before the step is saved if it is whole."""
         self.steps.abandon()
-        layer = trouble.layer_of(error, self.steps.objective)
-        place = trouble.place(self.folder, self.step + 1, self.epoch + 1, self.steps.rows, self.rank)
-        where = f", in {layer}" if layer else ""
-        kept = self.keep_last(self.steps.whole)
-        raise trouble.StepError(f"{place}{where}: {trouble.reason(error)}; {kept}") from error
+        text = trouble.crash(error, self.steps, self.folder, self.step + 1, self.epoch + 1)
+        raise trouble.StepError(f"{text}; {self.keep_last(self.steps.whole)}") from error
 
     def look_at_skips(self) -> None:
-        """Stop a run that skips step after step: StepError with player, step, rows and layer. A device
-        sync."""
-        ledger, rows = self.steps.ledger, self.steps.rows
-        ledger.read()
-        for player, in_a_row in ledger.in_a_row.items():
-            if in_a_row < PATIENT_SKIPS and not (self.step == self.plan.steps == ledger.skipped[player]):
-                continue
-            raw, c = self.batches.get(self.plan.shares(rows, self.rank)[-1])
-            twin = copy.deepcopy(self.steps.objective)
-            layer = trouble.layer_not_finite(twin, self.preparation(raw), c, self.steps.t)
-            cause = (
-                f"the first values that are not finite come from {layer}"
-                if layer
-                else "its gradients are no use"
-            )
-            by = f" by player {player!r}" if len(ledger.players) > 1 else ""
-            place = trouble.place(self.folder, self.step, self.epoch + 1, rows, self.rank)
-            raise trouble.StepError(
-                f"{place}: {in_a_row} steps in a row were skipped{by}; {cause}; try a lower train.learning_rate or "
-                f"train.clip=1; {self.keep_last(True)}"
-            )
+        """Stop a run that skips step after step: StepError. A device sync."""
+        last = self.step == self.plan.steps
+        text = trouble.skips(self.steps, self.folder, self.step, self.epoch + 1, last)
+        if text is not None:
+            raise trouble.StepError(f"{text}; {self.keep_last(True)}")
 
     def keep_last(self, whole: bool) -> str:
         """Write the last good state where that is possible, and say where it is."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,6 @@ def start(settings: TrainSettings) -> Fabric:
         # Parts may sit out a step (a discriminator in warm-up); the search for them costs a walk over the
         # graph.
         strategy = DDPStrategy(find_unused_parameters=True)
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     fabric = Fabric(
         accelerator=settings.device,
         devices=settings.devices,
@@ -45,8 +43,7 @@ def start(settings: TrainSettings) -> Fabric:
 
 @contextlib.contextmanager
 def working(settings: TrainSettings, device: torch.device) -> Iterator[None]:
-    """Threads and determinism as resolved, for the length of a run; the caller's, and its noise, come
-    back."""
+    """Threads and determinism as resolved, for a run; the caller's, and its noise, come back."""
     threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     mps_noise = torch.mps.get_rng_state() if device.type == "mps" else None

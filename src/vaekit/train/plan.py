@@ -14,8 +14,7 @@ from vaekit.train.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Plan:
-    """The shape of a run over `n` rows. Everything here is a function of the step, so a resume needs no
-    history."""
+    """The shape of a run over `n` rows. All is a function of the step, so a resume needs no history."""
 
     n: int
     epochs: int
@@ -36,7 +35,8 @@ class Plan:
             n=n, epochs=settings.epochs, batch=settings.batch_size,
             accumulation=settings.gradient_accumulation_steps, processes=settings.devices * settings.nodes,
             steps_per_epoch=steps_per_epoch(settings, n), warm_up=settings.warm_up,
-            schedule=settings.schedule, learning_rate=settings.learning_rate, floor=settings.learning_rate_floor,
+            schedule=settings.schedule, learning_rate=settings.learning_rate,
+            floor=settings.learning_rate_floor,
         )  # fmt: skip
 
     @property
@@ -54,8 +54,7 @@ class Plan:
         return order[position * self.per_step : (position + 1) * self.per_step]
 
     def shares(self, rows: np.ndarray, rank: int) -> list[np.ndarray]:
-        """The micro-batches of one process: an interleaved share, so that two processes see what one
-        would."""
+        """The micro-batches of one process, an interleaved share: two processes see what one would."""
         mine = rows[rank :: self.processes]
         return [mine[i : i + self.batch] for i in range(0, len(mine), self.batch)]
 
@@ -75,7 +74,6 @@ class Plan:
 
 
 def mix(seed: int, purpose: str, *numbers: int) -> int:
-    """A seed for one purpose: noise is a function of (seed, purpose, step, rank), never of what was drawn
-    before."""
+    """A seed for one purpose: noise is a function of these numbers, never of what was drawn before."""
     text = ":".join([str(seed), purpose, *map(str, numbers)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1

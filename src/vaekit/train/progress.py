@@ -1,5 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, a plain line now and then elsewhere. All of it on
-stderr."""
+"""What a person sees of a run, on stderr: a bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -24,8 +23,7 @@ class Progress:
         """Training starts, or goes on, before `step`."""
 
     def step(self, step: int, images: int, ledger: Ledger) -> None:
-        """`step` steps and, since `begin`, `images` images are done; `ledger` holds the terms of this
-        epoch."""
+        """`step` steps in all, and `images` images since `begin`, are done; `ledger` holds the terms."""
 
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done and this is its line of metrics."""
@@ -65,8 +63,7 @@ class Lines(Progress):
 
 
 class Bar(Progress):
-    """A bar by rich, refreshed a few times a second; the only looks at the device between epochs are its
-    own."""
+    """A bar by rich, a few times a second: the only looks at the device between epochs are its own."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -103,9 +100,9 @@ class Bar(Progress):
         means = ledger.means()  # a device sync
         left = (self.plan.steps - step) / self.steps_per_second if self.steps_per_second else None
         self.bar.update(
-            self.task, completed=step, epoch=f"{epoch}/{self.plan.epochs}", speed=f"{self.speed:,.0f} images/s",
-            left="" if left is None else f"{clock(left)} left", terms=nats(means, prefix="").removeprefix(" · "),
-            refresh=True,
+            self.task, completed=step, epoch=f"{epoch}/{self.plan.epochs}",
+            speed=f"{self.speed:,.0f} images/s", left="" if left is None else f"{clock(left)} left",
+            terms=nats(means, prefix="").removeprefix(" · "), refresh=True,
         )  # fmt: skip
 
     def say(self, text: str) -> None:
@@ -139,10 +136,14 @@ def clock(seconds: float) -> str:
 
 
 def choose(progress: Progress | bool | None, rank: int) -> Progress:
-    """The caller's, or a bar on a terminal and lines elsewhere; silent for False and on ranks other than
-    0."""
+    """The caller's own; a bar on a terminal; elsewhere lines for True and silence for None.
+
+    Silence for False, and on ranks other than 0.
+    """
     if rank or progress is False:
         return Progress()
     if isinstance(progress, Progress):
         return progress
-    return Bar() if sys.stderr.isatty() else Lines()
+    if sys.stderr.isatty():
+        return Bar()
+    return Lines() if progress else Progress()

@@ -7,8 +7,7 @@ from torch import stack as stack_tensors
 
 
 class Step(nn.Module):
-    """Scaling and binarisation, model and objective in one region; out come only the numbers the loop
-    needs."""
+    """Scaling and binarisation, model and objective in one region; out come the numbers the loop needs."""
 
     def __init__(self, preparation: nn.Module, objective: nn.Module) -> None:
         super().__init__()

@@ -26,8 +26,7 @@ FIRST_ROWS = 1024  # rows that `initialise` sees
 
 
 class Steps:
-    """The objective with all that moves it: optimisers, average, buffers, noise; and the ledger of what was
-    done."""
+    """The objective with all that moves it: optimisers, average, buffers, noise; and the ledger of it."""
 
     def __init__(
         self, objective: nn.Module, preparation: nn.Module, batches: Any, plan: Plan, settings: TrainSettings,
@@ -54,8 +53,9 @@ class Steps:
         rows = permutation(self.plan.n, self.settings.seed, 0)[: max(self.plan.batch, FIRST_ROWS)]
         raw, c = self.batches.get(rows)
         x = self.preparation(raw)
-        if hasattr(self.objective, "initialise"):
-            self.objective.initialise(x, c, self.plan.n)
+        initialise: Any = getattr(self.objective, "initialise", None)
+        if initialise is not None:
+            initialise(x, c, self.plan.n)
         self.updates = Updates(self.objective, self.settings, self.device)
         if len(self.updates.names) > 1:
             few = slice(0, self.plan.batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from vaekit.errors import VaekitError
 from vaekit.files import write_text
+
+PATIENT_SKIPS = 50  # steps skipped in a row before a run stops
 
 
 class StepError(VaekitError):
@@ -97,7 +100,33 @@ def home(folder: Any) -> Path:
     return Path(folder.checkpoint).parent
 
 
-def place(folder: Any, step: int, epoch: int, rows: np.ndarray, rank: int) -> str:
-    """`training failed at step 12 (epoch 2), 128 rows (5, 17, ...)`, all rows kept in a file of the run."""
-    kept = keep_rows(home(folder), step, epoch, rows) if rank == 0 else ""
-    return f"training failed at step {step} (epoch {epoch}), {describe(rows)}{kept}"
+def crash(error: Exception, steps: Any, folder: Any, step: int, epoch: int) -> str:
+    """`training failed at step 12 (epoch 2), 128 rows (5, 17, ...), in net.2 (Linear): RuntimeError: ...`."""
+    layer = layer_of(error, steps.objective)
+    return f"{_place(steps, folder, step, epoch)}{f', in {layer}' if layer else ''}: {reason(error)}"
+
+
+def skips(steps: Any, folder: Any, step: int, epoch: int, last: bool) -> str | None:
+    """What to say if a player has skipped `PATIENT_SKIPS` steps in a row, or by the `last` step all of them.
+
+    None where all is well. The last batch is run once more to find the layer that spoils it.
+    """
+    ledger = steps.ledger
+    ledger.read()
+    for player, in_a_row in ledger.in_a_row.items():
+        if in_a_row < PATIENT_SKIPS and not (last and ledger.skipped[player] == step):
+            continue
+        raw, c = steps.batches.get(steps.plan.shares(steps.rows, steps.rank)[-1])
+        layer = layer_not_finite(copy.deepcopy(steps.objective), steps.preparation(raw), c, steps.t)
+        cause = f"the first values not finite come from {layer}" if layer else "its gradients are of no use"
+        by = f" by player {player!r}" if len(ledger.players) > 1 else ""
+        return (
+            f"{_place(steps, folder, step, epoch)}: {in_a_row} steps in a row were skipped{by}; {cause}; try "
+            "a lower train.learning_rate or train.clip=1"
+        )
+    return None
+
+
+def _place(steps: Any, folder: Any, step: int, epoch: int) -> str:
+    kept = keep_rows(home(folder), step, epoch, steps.rows) if steps.rank == 0 else ""
+    return f"training failed at step {step} (epoch {epoch}), {describe(steps.rows)}{kept}"

@@ -1,0 +1,38 @@
+"""What every test shares: one thread, a cache of its own, and one small trained run."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a test worker: the workers share the cores
+
+from pathlib import Path
+
+import pytest
+
+REAL = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Decoded images go to a folder of this session."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("VAEKIT_CACHE")
+    os.environ["VAEKIT_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["VAEKIT_CACHE"]
+    else:
+        os.environ["VAEKIT_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """A run on the digits, latent 2, trained for a few epochs by the command line; its folder."""
+    from vaekit.__main__ import run
+
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    code = run(["train", "digits", "-o", str(folder), "--latent", "2", "--seed", "1", "--set", "train.epochs=8"])
+    assert code == 0
+    return folder

@@ -1,0 +1,322 @@
+"""The story: what the README and the docstrings show is run, and bad input gets one clear line."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import re
+import runpy
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vaekit
+from vaekit.__main__ import run
+
+ROOT = Path(__file__).parents[1]
+
+
+def ask(capsys, *arguments: object) -> tuple[int, str, str]:
+    """Run a command in this process: exit code, stdout, stderr."""
+    capsys.readouterr()
+    code = run([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def shape_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
+# -- a run
+
+
+def test_a_run_holds_what_other_programs_rely_on(digits_run):
+    names = {p.name for p in digits_run.iterdir()}
+    assert {"recipe.toml", "data.json", "environment.json", "metrics.jsonl", "pictures", "model.safetensors",
+            "last.ckpt"} <= names  # fmt: skip
+    pictures = {p.name for p in (digits_run / "pictures").iterdir()}
+    assert {"reconstructions.png", "samples.png", "latent.png", "manifold.png", "curves.png"} <= pictures
+    lines = [json.loads(line) for line in (digits_run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 9))
+    for line in lines:
+        assert line["train_elbo"] == pytest.approx(-(line["train_rate"] + line["train_distortion"]))
+        assert {"step", "valid_loss", "valid_rate", "valid_distortion", "skipped", "time"} <= set(line)
+    assert lines[-1]["valid_loss"] < lines[0]["valid_loss"] - 20
+
+
+def test_train_says_what_it_took_and_why_and_where_to_look(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = ask(capsys, "train", "--set", "train.epochs=1")
+    assert (code, out.strip()) == (0, "runs/digits")
+    assert "1,797 images 1x8x8, grey levels 0..16 (binomial)" in err
+    assert "recipe digits: it was made for digits" in err
+    assert "look at runs/digits/pictures" in err
+    assert ask(capsys, "train", "--set", "train.epochs=1")[1].strip() == "runs/digits-2"
+
+
+def test_training_is_repeatable(capsys, tmp_path):
+    for name in ("a", "b"):
+        assert ask(capsys, "train", "-o", tmp_path / name, "--seed", 3, "--set", "train.epochs=2")[0] == 0
+    a, b = (vaekit.load(tmp_path / name).model.state_dict() for name in ("a", "b"))
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+@pytest.mark.parametrize("change", ["prior.kind=FlowPrior", "prior.kind=VampPrior", "objective.kind=IWAE",
+                                    "likelihood.kind=GaussianLikelihood", "posterior.net.kind=GatedMLP"])  # fmt: skip
+def test_set_changes_the_part_it_names(capsys, tmp_path, change):
+    code, _, err = ask(capsys, "train", "-o", tmp_path / "r", "--set", "train.epochs=1", "--set", change)
+    assert code == 0, err
+    assert change.split("=")[1] in (tmp_path / "r" / "recipe.toml").read_text()
+
+
+def test_resume_extends_a_run(capsys, tmp_path):
+    folder = tmp_path / "r"
+    assert ask(capsys, "train", "-o", folder, "--set", "train.epochs=2")[0] == 0
+    code, out, err = ask(capsys, "train", "--resume", folder, "--set", "train.epochs=4")
+    assert code == 0 and out.strip() == str(folder)
+    assert "the schedule is planned anew" in err
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 4
+    assert "epochs = 4" in (folder / "recipe.toml").read_text()
+
+
+# -- the commands
+
+
+def test_sample_writes_pictures_and_arrays_and_the_seed_decides(capsys, digits_run, tmp_path):
+    for name, seed in (("a.npz", 7), ("b.npz", 7), ("c.npz", 8)):
+        assert ask(capsys, "sample", digits_run, "-n", 20, "--seed", seed, "-o", tmp_path / name)[0] == 0
+    a, b, c = (np.load(tmp_path / name)["x"] for name in ("a.npz", "b.npz", "c.npz"))
+    assert a.shape == (20, 1, 8, 8) and 0 <= a.min() and a.max() <= 16
+    assert (a == b).all() and (a != c).any()
+    code, out, _ = ask(capsys, "sample", digits_run, "-n", 20, "-o", tmp_path / "grid.png")
+    assert code == 0 and out.strip() == str(tmp_path / "grid.png") and min(shape_of(tmp_path / "grid.png")) > 100
+
+
+def test_encode_gives_every_row_its_code_and_decode_takes_them_back(capsys, digits_run, tmp_path):
+    for name in ("codes.npz", "codes.csv", "codes.parquet", "map.png"):
+        if name.endswith("parquet"):
+            pytest.importorskip("pyarrow")
+        assert ask(capsys, "encode", digits_run, "-o", tmp_path / name)[0] == 0
+    codes = np.load(tmp_path / "codes.npz")
+    assert codes["mean"].shape == codes["log_variance"].shape == (1797, 2) and codes["label"].shape == (1797,)
+    header, first = (tmp_path / "codes.csv").read_text().splitlines()[:2]
+    assert header == "mean_0,mean_1,log_variance_0,log_variance_1,label"
+    assert float(first.split(",")[0]) == pytest.approx(float(codes["mean"][0, 0]), rel=1e-5)
+    assert ask(capsys, "decode", digits_run, tmp_path / "codes.npz", "-o", tmp_path / "x.npy")[0] == 0
+    assert np.load(tmp_path / "x.npy").shape == (1797, 1, 8, 8)
+
+
+def test_decode_interpolate_traverse_manifold_reconstruct(capsys, digits_run, tmp_path):
+    commands = {
+        "point.npz": ["decode", digits_run, "--point", "0.5,0.5"],
+        "walk.npz": ["interpolate", digits_run, "--from", "3", "--to", "0.5,-1", "--steps", 5],
+        "straight.npz": ["interpolate", digits_run, "--from", "0,0", "--to", "1,1", "--steps", 3, "--path", "linear"],
+        "traversal.npz": ["traverse", digits_run, "--steps", 5],
+        "grid.npz": ["manifold", digits_run, "-n", 6],
+        "pairs.npz": ["reconstruct", digits_run, "-n", 4],
+    }
+    shapes = {}
+    for name, command in commands.items():
+        code, _, err = ask(capsys, *command, "-o", tmp_path / name)
+        assert code == 0, err
+        shapes[name] = {k: v.shape for k, v in np.load(tmp_path / name).items()}
+        picture = (tmp_path / name).with_suffix(".png")
+        assert ask(capsys, *command, "-o", picture)[0] == 0 and min(shape_of(picture)) > 20
+    assert shapes["point.npz"]["x"] == (1, 1, 8, 8)
+    assert shapes["walk.npz"] == {"x": (5, 1, 8, 8), "z": (5, 2)}
+    assert shapes["traversal.npz"]["z"] == (10, 2)
+    assert shapes["grid.npz"]["x"] == (36, 1, 8, 8)
+    assert shapes["pairs.npz"]["original"] == shapes["pairs.npz"]["reconstruction"] == (4, 1, 8, 8)
+    straight = np.load(tmp_path / "straight.npz")["z"]
+    np.testing.assert_allclose(straight, [[0, 0], [0.5, 0.5], [1, 1]], atol=1e-6)
+
+
+def test_evaluate_prints_one_json_object(capsys, digits_run):
+    code, out, _ = ask(capsys, "evaluate", digits_run, "--k", "1,10,50", "--json")
+    result = json.loads(out)
+    assert code == 0 and result["split"] == "test" and result["images"] == 180
+    assert result["elbo"] == pytest.approx(-(result["rate"] + result["distortion"]))
+    values = [entry["value"] for entry in result["nll"]]
+    assert [entry["k"] for entry in result["nll"]] == [1, 10, 50]
+    assert values == sorted(values, reverse=True) and values[0] < 200
+    assert all(entry["standard_error"] > 0 and entry["effective_sample_size"]["median"] >= 1 for entry in result["nll"])
+    assert 1 <= result["active_units"] <= 2 and len(result["data_hash"]) == 64
+    assert ask(capsys, "evaluate", digits_run, "--k", "1,10,50", "--json")[1] == out
+
+
+def test_info_data_recipes_and_version(capsys, digits_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = ask(capsys, "info", digits_run)
+    assert code == 0 and "GaussianPosterior" in out
+    assert json.loads(ask(capsys, "info", digits_run, "--json")[1])
+    code, out, _ = ask(capsys, "data", "digits")
+    assert code == 0 and out.startswith("digits: 1,797 images") and (tmp_path / "data.png").is_file()
+    names = [line.split()[0] for line in ask(capsys, "recipes")[1].splitlines()]
+    assert {"digits", "mnist", "images", "conditional", "autoencoder"} <= set(names)
+    for name in names:
+        assert ask(capsys, "recipes", name)[0] == 0
+    assert ask(capsys, "--version")[1].strip() == vaekit.__version__
+
+
+def test_a_conditional_run_draws_what_it_is_asked_for(capsys, tmp_path):
+    folder = tmp_path / "r"
+    command = ["train", "-o", folder, "--recipe", "conditional", "--set", "train.epochs=40"]
+    assert ask(capsys, *command)[0] == 0
+    opened = vaekit.load(folder)
+    zeros, ones = (opened.sample(100, seed=0, label=label) for label in ("0", "1"))
+    centre = (slice(None), 0, slice(3, 5), slice(3, 5))
+    assert ones[centre].mean() > zeros[centre].mean() + 5  # a one has ink in the middle, a zero has none
+    code, _, err = ask(capsys, "sample", folder, "--label", "eleven", "-o", tmp_path / "x.png")
+    assert code == 2 and "eleven" in err
+
+
+def test_bernoulli_on_grey_values_is_called_a_cross_entropy_and_has_no_nll(capsys, tmp_path):
+    folder = tmp_path / "r"
+    command = ["train", "-o", folder, "--set", "likelihood.kind=BernoulliLikelihood", "--set", "train.epochs=1"]
+    _, _, err = ask(capsys, *command)
+    assert "cross-entropy" in err
+    result = json.loads(ask(capsys, "evaluate", folder, "--k", "1,5", "--json")[1])
+    assert result["nll"] is None and "binarize" in result["reason"]
+    result = json.loads(ask(capsys, "evaluate", folder, "--k", "1,5", "--binarize", "dynamic", "--json")[1])
+    assert len(result["nll"]) == 2
+
+
+# -- your own data
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """A folder of two classes of small PNGs, drawn from the digits."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    folder = tmp_path / "pictures"
+    for label in (0, 1):
+        (folder / f"class-{label}").mkdir(parents=True)
+        for i, x in enumerate(digits.images[digits.target == label][:40]):
+            Image.fromarray((x * 15.9).astype(np.uint8)).save(folder / f"class-{label}" / f"{i:02d}.png")
+    return folder
+
+
+def test_a_folder_of_images_trains_from_its_path(capsys, pictures, tmp_path):
+    code, _, err = ask(capsys, "train", pictures, "-o", tmp_path / "r", "--set", "train.epochs=1")
+    assert code == 0 and "80 images 1x8x8" in err and "2 labels" in err and "recipe small-images" in err
+    opened = vaekit.load(tmp_path / "r")
+    codes = opened.encode(str(pictures))
+    assert len(codes.mean) == 80 and set(codes.label) == {0, 1}
+
+
+def test_a_table_trains_from_its_path(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 5)) * [1, 10, 0.1, 5, 1] + [0, 100, 0, 0, 3]
+    lines = ["a,b,c,d,e,kind", *(",".join(f"{v:.4f}" for v in r) + f",{'xy'[i % 2]}" for i, r in enumerate(rows))]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    command = ["train", tmp_path / "table.csv", "--labels", "kind", "-o", tmp_path / "r", "--set", "train.epochs=2"]
+    code, _, err = ask(capsys, *command)
+    assert code == 0 and "200 vectors of 5, real" in err and "(gaussian), 2 labels" in err
+    sampled = vaekit.load(tmp_path / "r").sample(500, seed=0, noise=True)
+    assert sampled.shape == (500, 5) and abs(sampled[:, 1].mean() - 100) < 5  # in the table's own units
+
+
+# -- bad input: one line, exit code 2, nothing left behind
+
+
+def refused(capsys, *arguments: object) -> str:
+    code, out, err = ask(capsys, *arguments)
+    lines = [line for line in err.splitlines() if line.startswith("vaekit: ") and not line.startswith("vaekit: note")]
+    assert code == 2 and out == "" and len(lines) == 1 and "Traceback" not in err, err
+    return lines[0]
+
+
+def test_bad_input_is_named_in_one_line(capsys, digits_run, pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "nowhere" in refused(capsys, "train", "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused(capsys, "train", "empty")
+    assert "did you mean 'epochs'" in refused(capsys, "train", "--set", "train.epoch=3")
+    assert "did you mean 'FlowPrior'" in refused(capsys, "train", "--set", "prior.kind=FlowPriro")
+    assert "did you mean 'digits'" in refused(capsys, "train", "--recipe", "digit")
+    assert "exists" in refused(capsys, "train", "-o", digits_run)
+    assert '"train"' in refused(capsys, "trian")
+    assert "many" in refused(capsys, "sample", digits_run, "-n", "many")
+    assert "2 latent dimensions" in refused(capsys, "decode", digits_run, "--point", "1,2,3", "-o", "x.png")
+    assert "no run at" in refused(capsys, "sample", "runs/none", "-o", "x.png")
+    assert ".jpg" in refused(capsys, "sample", digits_run, "-o", "x.jpg")
+    assert "allow" in refused(capsys, "train", "--set", "posterior.net.kind=os.path.Join")
+    bad = np.load(np.__file__ and _saved(tmp_path / "nan.npy", np.full((50, 4), np.nan)))
+    assert np.isnan(bad).all() and "nan.npy" in refused(capsys, "train", "nan.npy")
+    _saved(tmp_path / "constant.npy", np.ones((50, 4)))
+    assert "constant" in refused(capsys, "train", "constant.npy")
+    _saved(tmp_path / "big.npy", np.full((5, 1, 8, 8), 300))
+    assert "0..16" in refused(capsys, "encode", digits_run, "big.npy", "-o", "x.npz")
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {"empty", "pictures", "nan.npy", "constant.npy", "big.npy"}  # nothing half-written
+
+
+def _saved(path: Path, array: np.ndarray) -> Path:
+    np.save(path, array)
+    return path
+
+
+def test_damaged_weights_and_other_versions_are_named(capsys, digits_run, tmp_path):
+    whole = (digits_run / "model.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "cut.safetensors" in refused(capsys, "sample", tmp_path / "cut.safetensors", "-o", tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_zip_is_read_as_a_folder_is(capsys, pictures, tmp_path):
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
+        for path in sorted(pictures.rglob("*.png")):
+            archive.write(path, path.relative_to(pictures))
+    code, out, _ = ask(capsys, "data", tmp_path / "pictures.zip", "-o", tmp_path / "data.png")
+    assert code == 0 and "80 images 1x8x8" in out and "2 labels" in out
+
+
+# -- Python
+
+
+def test_the_readme_s_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    quick = blocks[0].replace('fit("digits", latent=2)', 'fit("digits", latent=2, set=["train.epochs=1"])')
+    assert quick != blocks[0]
+    for block in (quick, blocks[1]):
+        exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("module", ["vaekit.model"])
+def test_docstrings_show_what_happens(module):
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
+
+
+def test_the_example_of_an_own_loop_learns():
+    first, last = runpy.run_path(str(ROOT / "examples" / "own_loop.py"))["main"](epochs=6)
+    assert last < first - 30
+
+
+@pytest.mark.long
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(ROOT / "examples" / "latent_walk.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
+    assert sum("image/png" in o.get("data", {}) for o in shown) >= 3
+
+
+def test_the_door_exits_with_its_codes(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "vaekit", "train", "nowhere"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("vaekit: ")
