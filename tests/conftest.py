@@ -33,6 +33,8 @@ def digits_run(tmp_path_factory):
     from vaekit.__main__ import run
 
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    code = run(["train", "digits", "-o", str(folder), "--latent", "2", "--seed", "1", "--set", "train.epochs=8"])
+    code = run(
+        ["train", "digits", "-o", str(folder), "--latent", "2", "--seed", "1", "--set", "train.epochs=8"]
+    )
     assert code == 0
     return folder

@@ -36,8 +36,8 @@ def run(arguments: list[str]) -> int:
         return _refuse(f"{str(error).strip().rstrip('.')}; see vaekit {_command(app, arguments)}--help")
     except VaekitError as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
-        print("vaekit: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"vaekit: {interruption or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # the reader of our output has gone; nothing is wrong, and nothing more can be said to it

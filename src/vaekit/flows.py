@@ -19,6 +19,9 @@ class AffineCoupling(nn.Module):
     the last layer starts at zero, so a new layer is the permutation alone.
     """
 
+    permutation: Tensor
+    inverse_permutation: Tensor
+
     def __init__(
         self, latent: int, hidden: tuple[int, ...], condition: int, index: int, bound: float = 3.0
     ) -> None:

@@ -125,4 +125,4 @@ def initialise(module: nn.Module, x: Tensor, c: Tensor | None, n_data: int) -> N
     """
     for part in module.modules():
         if part is not module and hasattr(part, "initialise"):
-            part.initialise(x, c, n_data)
+            part.initialise(x, c, n_data)  # type: ignore[operator]

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from train_kit import Line, digits, folder_at, run, same, settings, vae
 
 from vaekit.errors import VaekitError
-from vaekit.train import TrainSettings, resolve, train
+from vaekit.recipe import TrainSettings
+from vaekit.train import resolve, train
 from vaekit.train.automatic import _cgroup_quota, decide
 from vaekit.train.plan import Plan, mix
 from vaekit.train.progress import Lines, clock

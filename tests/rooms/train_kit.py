@@ -16,8 +16,9 @@ from vaekit.nets import MLP
 from vaekit.objectives import ELBO
 from vaekit.posteriors import GaussianPosterior
 from vaekit.priors import StandardPrior
+from vaekit.recipe import TrainSettings
 from vaekit.run import RunFolder
-from vaekit.train import Outcome, TrainSettings, resolve, train
+from vaekit.train import Outcome, resolve, train
 
 
 def folder_at(path: Path) -> RunFolder:

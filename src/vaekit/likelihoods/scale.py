@@ -16,7 +16,7 @@ class Scale(nn.Module):
     def __init__(self, fixed: float | None) -> None:
         super().__init__()
         # a fixed one is a number, not a buffer: it is exact in whatever precision the model is
-        self.fixed_log = None if fixed is None else math.log(fixed)
+        self.fixed_log = 0.0 if fixed is None else math.log(fixed)
         self.raw = (
             None if fixed is not None else nn.Parameter(inverse_soft_floor(torch.tensor(math.log(0.2))))
         )

@@ -7,6 +7,7 @@ makes the objective with its model. Nothing here imports torch before a part is 
 from vaekit.recipe.choosing import for_contract, resolve
 from vaekit.recipe.merging import overrides_tree
 from vaekit.recipe.sections import DataSection, Heading, ModelSection, Part, Recipe, from_toml, to_toml
+from vaekit.recipe.settings import TrainSettings
 from vaekit.recipe.shelf import DEFAULT, Listing, listing, load, names, shown, source
 from vaekit.recipe.wiring import build
 
@@ -18,6 +19,7 @@ __all__ = [
     "ModelSection",
     "Part",
     "Recipe",
+    "TrainSettings",
     "build",
     "for_contract",
     "from_toml",

@@ -23,7 +23,7 @@ from vaekit.recipe.parts import (
     part_class,
     settings_of_part,
 )
-from vaekit.train.settings import TrainSettings
+from vaekit.recipe.settings import TrainSettings
 
 Natural = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -6,13 +6,12 @@ from importlib import import_module
 from typing import Any
 
 _home = {
-    "TrainSettings": "settings",
     "resolve": "automatic",
     "train": "loop",
     "Outcome": "outcome",
     "start": "machine",
 }
-__all__ = ["Outcome", "TrainSettings", "resolve", "start", "train"]
+__all__ = ["Outcome", "resolve", "start", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from vaekit.errors import VaekitError
-from vaekit.train.settings import TrainSettings
+from vaekit.recipe.settings import TrainSettings
 
 DEFAULT_STEPS = 3000
 MOST_THREADS = 16

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vaekit.errors import VaekitError
 from vaekit.files import atomic
+from vaekit.recipe.settings import TrainSettings
 from vaekit.train.plan import Plan
-from vaekit.train.settings import TrainSettings
 
 VERSION = 1
 SHARE = (

@@ -243,6 +243,7 @@ def _train(
         resume=resume,
         progress=progress,
         fabric=fabric,
+        on_epoch=watch,
     )
     _interrupted(outcome, folder)
     if fabric.global_rank == 0 and settings.pictures:
@@ -250,6 +251,8 @@ def _train(
         look(
             objective.model, opened.contract, shown, folder.read_metrics(), folder.pictures, seed=settings.seed,
             condition=condition,
+            # a map of a few hundred points shows little: a small test set leaves it to the training rows
+            mapped=opened.train if len(shown) < 1000 else shown,
         )  # fmt: skip
     fabric.barrier()
     say(_verdict(outcome, folder, settings.pictures))

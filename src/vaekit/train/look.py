@@ -31,6 +31,7 @@ def look(
     *,
     seed: int = 0,
     condition: bool = False,
+    mapped: Split | None = None,
 ) -> list[Path]:
     """Write the pictures a run ends with into `folder`, and return their paths.
 
@@ -41,7 +42,8 @@ def look(
                          conditional model under its first label
     curves.png           reconstruction and KL over training, from `history` (lines of metrics.jsonl)
 
-    `split` [N, ...] gives originals and codes (at most 5,000). What a model cannot show is left out.
+    `split` [N, ...] gives the originals, `mapped` (else `split`) the codes, at most 5,000. What a model cannot show
+    is left out.
     """
     home = Path(folder)
     written: list[Path] = []
@@ -56,11 +58,12 @@ def look(
         keep("reconstructions.png", _beside(contract, x, model.reconstruct(x, c)))
         keep("samples.png", _samples(model, contract, rows, x))
         if model.latent:
-            some = np.random.default_rng(seed).permutation(len(split))[:MAPPED]
-            codes = rows.codes(model, some)
+            drawn = split if mapped is None else mapped
+            some = np.random.default_rng(seed).permutation(len(drawn))[:MAPPED]
+            codes = _Rows(drawn, contract, device, condition).codes(model, some)
             known = codes.isfinite().all(1)  # a run that has broken still gets its pictures
             if known.any():
-                label = None if split.label is None else split.label[some][known.numpy()]
+                label = None if drawn.label is None else drawn.label[some][known.numpy()]
                 keep("latent.png", _latent(codes[known], label, contract))
                 picture = _manifold(model, contract, codes[known], rows)
                 if picture is not None:

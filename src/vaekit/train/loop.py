@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vaekit.data import Batches, Preparation
 from vaekit.errors import VaekitError
+from vaekit.recipe.settings import TrainSettings
 from vaekit.train import checkpoint, trouble
 from vaekit.train.best import Best
 from vaekit.train.interrupt import Interrupt
@@ -20,7 +21,6 @@ from vaekit.train.machine import start, working
 from vaekit.train.outcome import Outcome, metrics_line
 from vaekit.train.plan import Plan
 from vaekit.train.progress import Progress, choose
-from vaekit.train.settings import TrainSettings
 from vaekit.train.steps import Steps
 from vaekit.train.validate import validate
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vaekit.train.settings import TrainSettings
+from vaekit.recipe.settings import TrainSettings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

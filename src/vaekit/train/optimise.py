@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vaekit.errors import VaekitError
-from vaekit.train.settings import TrainSettings
+from vaekit.recipe.settings import TrainSettings
 
 Agree = Callable[[Tensor], Tensor] | None
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vaekit.recipe.settings import TrainSettings
 from vaekit.train.automatic import steps_per_epoch
-from vaekit.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)

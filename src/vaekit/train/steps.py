@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from vaekit.data import permutation
+from vaekit.recipe.settings import TrainSettings
 from vaekit.train.average import Average, Buffers
 from vaekit.train.ledger import Ledger
 from vaekit.train.machine import seed_noise
 from vaekit.train.optimise import Updates, check_players
 from vaekit.train.plan import Plan, mix
-from vaekit.train.settings import TrainSettings
 from vaekit.train.step import Step
 
 if TYPE_CHECKING:
