@@ -238,7 +238,11 @@ class Poisson(Distribution):
             return torch.poisson(self.mean.expand((*shape, *self.log_rate.shape)))
 
     def log_prob_elements(self, value: Tensor) -> Tensor:
-        return value * self.log_rate - torch.exp(self.log_rate) - torch.lgamma(value + 1)
+        # three large numbers that cancel: in float32 a count of 1e6 would be off by 0.8 nats
+        double = torch.float32 if value.device.type == "mps" else torch.float64
+        count, log_rate = value.to(double), self.log_rate.to(double)
+        log_p = count * log_rate - torch.exp(log_rate) - torch.lgamma(count + 1)
+        return log_p.to(self.log_rate.dtype)
 
 
 class Categorical(Distribution):
@@ -345,8 +349,9 @@ class OptimalGaussian(Distribution):
         squared = (value - self._mean).square()
         if self.update:
             variance = squared.mean().clamp_min(1e-10)
-            with torch.no_grad():
-                self.running.lerp_(variance.detach().to(self.running.dtype), 0.02)
+            if torch.is_grad_enabled():  # a pass that only looks, such as DReG's first, counts once
+                with torch.no_grad():
+                    self.running.lerp_(variance.detach().to(self.running.dtype), 0.02)
         else:
             variance = self.running.to(squared.dtype)
         return -0.5 * (squared / variance + torch.log(variance) + LOG_2PI)
@@ -452,7 +457,7 @@ class Mixture(Distribution):
 def kl(q: Distribution, p: Distribution) -> Tensor | None:
     """KL(q, p) of each element in nats, shape `batch + event`, in closed form; None where there is none.
 
-    Two diagonal Gaussians: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114, appendix B.
+    Two diagonal Gaussians: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114, appendix B, for any diagonal p.
     """
     if isinstance(q, DiagonalGaussian) and isinstance(p, DiagonalGaussian):
         difference = q.log_variance - p.log_variance

@@ -61,7 +61,7 @@ def active_units(variance: Tensor, threshold: float = 0.01) -> Tensor:
     """Which latent dimensions [D] carry something: Var_x of E[z given x] over `threshold`.
 
     `variance` [D]: the variance over data of the posterior's mean (`Moments` of `q.mean`). Burda et al. 2016,
-    https://arxiv.org/abs/1509.00519, sec. 4.
+    https://arxiv.org/abs/1509.00519, sec. 5.2.
     """
     return variance > threshold
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import distributions as td
 
+from vaekit import MLP, PoissonLikelihood
 from vaekit.distributions import (
     Bernoulli,
     Binomial,
@@ -189,3 +190,19 @@ def test_half_precision_parameters_are_weighed_in_fp32():
     x = (torch.rand(4, 784) < 0.5).float()
     assert Bernoulli(logits).log_prob(x).dtype == torch.float32
     torch.testing.assert_close(Bernoulli(logits).log_prob(x), Bernoulli(logits.float()).log_prob(x))
+
+
+def test_poisson_in_fp32_equals_fp64_for_large_counts():
+    counts = torch.tensor([1e1, 1e3, 1e5, 1e6])
+    ours = Poisson(counts.log()).log_prob_elements(counts).double()
+    exact = Poisson(counts.log().double()).log_prob_elements(counts.double())
+    # what is left is the rounding of the log-rate itself, second order at the optimum
+    torch.testing.assert_close(ours, exact, atol=1e-3, rtol=0)
+
+
+def test_large_counts_can_be_learned():
+    likelihood = PoissonLikelihood(MLP((2,), (3,), hidden=(4,)), divisor=2.0**22)
+    x = torch.full((9, 3), 3e6) / 2**22
+    likelihood.initialise(x, None, 9)
+    (-likelihood(torch.randn(9, 2)).log_prob(x).mean()).backward()
+    assert float(likelihood.net.last.weight.grad.abs().max()) > 0

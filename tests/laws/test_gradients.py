@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from test_exact_model import exact
 from zoo import LATENT, fits, make_vae
 
 from vaekit import (
@@ -12,6 +13,7 @@ from vaekit import (
     BernoulliLikelihood,
     DReG,
     FlowPrior,
+    GaussianLikelihood,
     GaussianPosterior,
     PointPosterior,
     StandardPrior,
@@ -47,6 +49,21 @@ def test_dreg_and_iwae_agree_in_expectation(prior):
     z_scores = torch.cat([((a[n] - b[n]) / (a_error[n] + b_error[n] + 1e-9)).flatten() for n in a])
     assert float(z_scores.abs().max()) < 4.5
     assert float(z_scores.square().mean()) < 1.2  # unbiased: about 1/2 to 1, not a few large ones hidden
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_dreg_and_iwae_agree_in_expectation_during_warm_up(beta):
+    vae, x, _ = exact(perturb=0.3)
+    x, t = x[:8].repeat(100, 1), torch.tensor(beta, dtype=torch.float64)
+    torch.manual_seed(0)
+
+    def mean(objective):
+        bias = vae.posterior.net.bias
+        each = torch.stack([torch.autograd.grad(objective(x, None, t)[0], bias)[0] for _ in range(100)])
+        return each.mean(0), each.std(0) / 10
+
+    (a, a_error), (b, b_error) = (mean(o(vae, draws=4, warm_up=1.0)) for o in (IWAE, DReG))
+    assert float(((a - b) / (a_error**2 + b_error**2).sqrt()).abs().max()) < 4.5
 
 
 def test_dreg_has_the_lower_variance_for_the_posterior():
@@ -136,6 +153,27 @@ def test_free_bits_act_on_each_dimension_and_capacity_on_the_total():
     assert squeezed["beta"] == 10.0
     rates = vae(fits(vae)).rate
     assert squeezed["loss"] == pytest.approx(plain["distortion"] + 10 * float((rates - 4.0).abs().mean()))
+
+
+def test_capacity_does_not_punish_the_noise_of_a_sampled_rate():
+    torch.manual_seed(0)
+    vae = make_vae(FlowPrior, GaussianPosterior, BernoulliLikelihood)
+    x = fits(vae).repeat(400, 1, 1, 1)
+    rate = float(vae(x, k=200).rate.mean())
+    loss, terms = ELBO(vae, capacity=rate)(x, None, T1)
+    assert float(loss - terms["distortion"]) < 0.1  # on average the rate is at its capacity
+
+
+def test_the_optimal_variance_moves_once_a_step():
+    moved = []
+    for objective in (IWAE, DReG):
+        vae, x, _ = exact()
+        net = vae.likelihood.net
+        vae.likelihood = GaussianLikelihood(net, variance="optimal").double()
+        torch.manual_seed(0)
+        objective(vae, draws=4)(x, None, T1)
+        moved.append(float(vae.likelihood.running_variance))
+    assert moved[0] == pytest.approx(moved[1]) and moved[0] != 1.0
 
 
 def test_free_bits_without_a_factorised_kl_act_on_the_total_and_say_so():

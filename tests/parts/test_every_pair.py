@@ -96,4 +96,6 @@ def test_bf16_autocast_keeps_densities_in_fp32():
     x = fits(vae).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         trace = vae(x, k=2)
+        location = vae.likelihood.net(trace.z[0])
     assert trace.log_px.dtype == trace.log_pz.dtype == trace.log_qz.dtype == torch.float32
+    assert location.dtype == torch.float32  # a mean rounded to bf16 would be off by a grey level

@@ -76,11 +76,12 @@ class Split:
         if contract.binarize is None or self.bits:
             return self
         high, dimensions = contract.divisor[0], int(np.prod(self.x.shape[1:]))
-        draws, out = np.random.RandomState(0), np.empty(self.x.shape, np.uint8)
+        kind = np.dtype(np.uint8) if high <= 255 else self.x.dtype
+        draws, out = np.random.RandomState(0), np.empty(self.x.shape, kind)
         for part in chunks(len(self), dimensions * 8):
             grey = np.asarray(self.x[part])
             uniform = draws.random_sample((len(grey), dimensions)).reshape(grey.shape)
-            out[part] = (uniform < grey / high) * np.uint8(high)
+            out[part] = (uniform < grey / high) * kind.type(high)
         return Split(out, self.label, self.name, bits=True)
 
     def hash(self, contract: Contract) -> str:

@@ -65,5 +65,5 @@ def soft_floor(raw: Tensor, floor: float = -6.0) -> Tensor:
 
 def inverse_soft_floor(value: Tensor, floor: float = -6.0) -> Tensor:
     """The raw number whose `soft_floor` is `value`."""
-    above = (value - floor).clamp_min(1e-3)
+    above = (value - floor).clamp_min(0.1)  # nearer the floor the gradient of the raw number all but vanishes
     return floor + above + torch.log(-torch.expm1(-above))

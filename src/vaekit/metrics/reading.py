@@ -128,7 +128,7 @@ def read(
         effective_sample_size=columns.get("sizes"),
         kl_per_dimension=rates.mean.cpu().numpy() if rates.count else None,
         variance_of_means=means.variance.cpu().numpy(),
-        information=information(model, rows, count) if stochastic else None,
+        information=information(model, rows, count, len(split)) if stochastic else None,
         information_rows=count,
     )
 
@@ -177,9 +177,10 @@ def plan(model: VAE, rows: Rows, n: int, draws: int, memory: int | None) -> tupl
     return min(n, max(1, together // pieces)), pieces
 
 
-def information(model: VAE, rows: Rows, n: int) -> float | None:
-    """Mutual information of row and code over n rows, nats; None where q cannot weigh another row's code."""
-    x, c = rows(np.arange(n))
+def information(model: VAE, rows: Rows, n: int, among: int) -> float | None:
+    """Mutual information of row and code over n rows drawn among so many (they may stand by class), nats; None
+    where q cannot weigh another row's code."""
+    x, c = rows(np.sort(np.random.default_rng(0).permutation(among)[:n]))
     q = model.posterior(x, c)
     z, log_qz = q.rsample_and_log_prob(())
     assert log_qz is not None

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from vaekit.nets.common import Activation, activation_named, halvings, joined, with_maps
+from vaekit.nets.common import Activation, activation_named, exactly, halvings, joined, with_maps
 
 
 class ConvEncoder(nn.Module):
@@ -37,7 +37,7 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """x [N, C, H, W], c [N, condition] -> [N, *out_shape]."""
-        return self.last(self.body(with_maps(x, c))).unflatten(1, self.out_shape)
+        return exactly(self.last, self.body(with_maps(x, c))).unflatten(1, self.out_shape)
 
 
 class ConvDecoder(nn.Module):
@@ -76,4 +76,4 @@ class ConvDecoder(nn.Module):
         h = self.enter(joined(z.flatten(1), c))
         for up, (height, width) in zip(self.ups, self.sizes[1:], strict=True):
             h = up(h)[..., :height, :width]
-        return self.last(h)
+        return exactly(self.last, h)

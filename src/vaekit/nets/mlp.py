@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from vaekit.nets.common import Activation, activation_named, joined, one_hot
+from vaekit.nets.common import Activation, activation_named, exactly, joined, one_hot
 
 
 class _Flat(nn.Module):
@@ -29,7 +29,7 @@ class _Flat(nn.Module):
         flat = x.flatten(1)
         if self.categories:
             flat = one_hot(flat, self.categories)
-        return self.last(self.body(joined(flat, c))).unflatten(1, self.out_shape)
+        return exactly(self.last, self.body(joined(flat, c))).unflatten(1, self.out_shape)
 
 
 class MLP(_Flat):

@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaekit.nets.common import Activation, activation_named, halvings, joined, with_maps
+from vaekit.nets.common import Activation, activation_named, exactly, halvings, joined, with_maps
 
 
 class ConvBlock(nn.Module):
@@ -56,7 +56,7 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """x [N, C, H, W], c [N, condition] -> [N, *out_shape]."""
-        return self.last(self.body(with_maps(x, c))).unflatten(1, self.out_shape)
+        return exactly(self.last, self.body(with_maps(x, c))).unflatten(1, self.out_shape)
 
 
 class ResNetDecoder(nn.Module):
@@ -104,4 +104,4 @@ class ResNetDecoder(nn.Module):
         h = self.enter(joined(z.flatten(1), c))
         for block, up, size in zip(self.blocks, self.ups, self.sizes[1:], strict=True):
             h = up(F.interpolate(block(h), size=size, mode="nearest"))
-        return self.last(self.activation(h))
+        return exactly(self.last, self.activation(h))

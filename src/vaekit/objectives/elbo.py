@@ -61,7 +61,9 @@ class ELBO(Objective):
     def bent_rate(self, rate: Tensor, kl: Tensor | None, t: Tensor) -> Tensor:
         """The rate as the loss sees it, 0-d: free bits or capacity applied to rate [B], kl [B, D]."""
         if self.capacity is not None:
-            return (rate - self.capacity * t).abs().mean()
+            gap = rate - self.capacity * t
+            # of a rate known only by its draw, |.| an image would punish the noise of the draw as well
+            return gap.abs().mean() if kl is not None else gap.mean().abs()
         if not self.free_bits:
             return rate.mean()
         if kl is None:

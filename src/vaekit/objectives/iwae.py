@@ -60,7 +60,8 @@ class DReG(IWAE):
 
     Tucker et al. 2019, https://arxiv.org/abs/1810.04152, eq. 8: with w~ the normalised weights, prior and likelihood
     receive sum_k w~_k grad log w_k, the posterior sum_k w~_k^2 (d log w_k / dz_k) (dz_k / d phi), its own parameters
-    constant inside log q. Same bound as IWAE, gradients of lower variance. Terms as IWAE's.
+    constant inside log q. While a warm-up weighs log p(z) - log q by beta, the score that is reparameterised twice
+    carries beta, and w~^2 becomes (1 - beta) w~ + beta w~^2. The bound of IWAE, gradients of lower variance.
     """
 
     def forward(self, x: Tensor, c: Tensor | None, t: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -73,7 +74,8 @@ class DReG(IWAE):
             trace = self.model.weigh(x, c, q, z, log_qz)
             log_w = self.tempered(trace, beta)
             weights = torch.softmax(log_w, 0)  # [K, B]
-        scaled = z.detach() + weights.unsqueeze(-1) * (z - z.detach())  # z, its gradient times w~
+        share = (1 - beta) + beta * weights  # w~ itself once beta is 1
+        scaled = z.detach() + share.unsqueeze(-1) * (z - z.detach())  # z, its gradient times this
         stopped = q.detach()
         again = self.model.weigh(x, c, stopped, scaled, stopped.log_prob(scaled))
         surrogate = -(weights * self.tempered(again, beta)).sum(0).mean()

@@ -12,7 +12,8 @@ class VampPrior(nn.Module):
 
     Tomczak and Welling 2018, https://arxiv.org/abs/1705.07120, eq. 9. It is *given* the posterior and shares its
     weights, which belong to the posterior. In a conditional model each pseudo-input has its own learned
-    condition, so p(z) itself does not depend on c. Raises VaekitError for a posterior without a density.
+    condition, so p(z) itself does not depend on c. Pseudo-inputs are not held to the range of the data.
+    Raises VaekitError for a posterior without a density.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class VampPrior(nn.Module):
         rows = torch.arange(len(self.pseudo_inputs), device=x.device) % len(x)
         with torch.no_grad():
             self.pseudo_inputs.copy_(x[rows])
+            if c is not None and self.pseudo_conditions is not None:
+                self.pseudo_conditions.copy_(4.0 * c[rows])
 
     def forward(self, c: Tensor | None = None) -> Mixture:
         conditions = None if self.pseudo_conditions is None else self.pseudo_conditions.softmax(-1)

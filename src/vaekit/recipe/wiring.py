@@ -44,7 +44,8 @@ def build(
         "shape": contract.shape,
         "levels": contract.levels,
         "offset": contract.offset,
-        "divisor": contract.divisor,
+        # bits are counted in bits, whatever grey level stands for one
+        "divisor": contract.divisor if contract.binarize is None else (1.0,),
     }
     nets = nets or {}
     categories = contract.levels + 1 if contract.kind == "categories" else 0

@@ -34,8 +34,9 @@ def evaluate(
     if limit is not None and limit < len(rows):
         if limit < 1:
             raise VaekitError(f"limit is {limit}; give at least 1")
-        # the first rows, so that their bits are those of the whole split
-        rows = inputs.subset(rows, np.arange(limit))
+        # frozen first, so that their bits are those of the whole split; drawn, for rows often stand by class
+        some = np.sort(np.random.default_rng(0).permutation(len(rows))[:limit])
+        rows = inputs.subset(rows.frozen(contract), some)
     whole = own and split == "test" and limit is None and binarize is None
     keep = run.folder is not None and whole and os.access(run.folder.path, os.W_OK)
     return judge(
