@@ -6,7 +6,15 @@ import math
 
 from torch import Tensor, nn
 
-from vaekit.nets.common import Activation, activation_named, exactly, halvings, joined, with_maps
+from vaekit.nets.common import (
+    Activation,
+    activation_named,
+    channels_last,
+    exactly,
+    halvings,
+    joined,
+    with_maps,
+)
 
 
 class ConvEncoder(nn.Module):
@@ -34,6 +42,7 @@ class ConvEncoder(nn.Module):
             *layers, nn.Flatten(), nn.Linear(before * height * width, hidden), activation_named(activation)
         )
         self.last = nn.Linear(hidden, math.prod(out_shape))
+        channels_last(self)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """x [N, C, H, W], c [N, condition] -> [N, *out_shape]."""
@@ -70,6 +79,7 @@ class ConvDecoder(nn.Module):
             for a, b in steps
         )
         self.last = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
+        channels_last(self)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """z [N, D], c [N, condition] -> [N, C, H, W]."""

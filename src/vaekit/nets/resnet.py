@@ -7,7 +7,15 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaekit.nets.common import Activation, activation_named, exactly, halvings, joined, with_maps
+from vaekit.nets.common import (
+    Activation,
+    activation_named,
+    channels_last,
+    exactly,
+    halvings,
+    joined,
+    with_maps,
+)
 
 
 class ConvBlock(nn.Module):
@@ -53,6 +61,7 @@ class ResNetEncoder(nn.Module):
             nn.Linear(before * height * width, hidden), activation_named(activation),
         )  # fmt: skip
         self.last = nn.Linear(hidden, math.prod(out_shape))
+        channels_last(self)
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """x [N, C, H, W], c [N, condition] -> [N, *out_shape]."""
@@ -98,6 +107,7 @@ class ResNetDecoder(nn.Module):
         )
         self.activation = activation_named(activation)
         self.last = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
+        channels_last(self)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """z [N, D], c [N, condition] -> [N, C, H, W]."""
