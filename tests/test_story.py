@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import zipfile
@@ -86,6 +87,111 @@ def test_resume_extends_a_run(capsys, tmp_path):
     assert "the schedule is planned anew" in err
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 4
     assert "epochs = 4" in (folder / "recipe.toml").read_text()
+
+
+def test_a_resume_that_is_refused_leaves_the_run_as_it_was(capsys, tmp_path):
+    folder = tmp_path / "r"
+    assert ask(capsys, "train", "-o", folder, "--set", "train.epochs=2")[0] == 0
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    for change in ("train.batch_size=32", "train.seed=5", "prior.kind=FlowPrior"):
+        code, _, err = ask(capsys, "train", "--resume", folder, "--set", change)
+        assert code == 2 and "Traceback" not in err
+    assert "leave out --limit" in ask(capsys, "train", "--resume", folder, "--limit", 5)[2]
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
+
+
+def test_a_line_logged_after_the_checkpoint_is_not_logged_twice(capsys, tmp_path):
+    folder = tmp_path / "r"
+    assert ask(capsys, "train", "-o", folder, "--set", "train.epochs=2")[0] == 0
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    with (folder / "metrics.jsonl").open("a") as file:  # as if killed between the line and its checkpoint
+        file.write(json.dumps(last | {"epoch": 3}) + "\n")
+    assert ask(capsys, "train", "--resume", folder, "--set", "train.epochs=4")[0] == 0
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path, capsys):
+    command = [sys.executable, "-m", "vaekit", "train", "-o", "r", "--set", "train.epochs=5000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("epoch 1/"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait() == 130
+    assert "all saved; go on with: vaekit train --resume r" in rest and "Traceback" not in rest
+    step = int(re.search(r"at step ([\d,]+)", rest).group(1).replace(",", ""))
+    extended = ["train", "--resume", tmp_path / "r", "--set", f"train.epochs={step // 11 + 2}"]
+    assert ask(capsys, *extended)[0] == 0
+
+
+@pytest.mark.long
+def test_two_processes_train_from_the_command_line(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "vaekit",
+        "train",
+        "-o",
+        "r",
+        "--device",
+        "cpu",
+        "--set",
+        "train.epochs=2",
+    ]
+    command += ["--set", "train.devices=2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.strip() == "r", done.stderr
+    assert len((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()) == 2
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 2 and "exists already" in again.stderr and "Traceback" not in again.stderr
+
+
+def test_data_are_named_by_set_as_well_as_by_argument(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "nowhere" in refused(capsys, "train", "--set", "data.source=nowhere")
+    np.savez(
+        "two.npz", a=np.random.default_rng(0).integers(0, 255, (40, 8, 8)).astype(np.uint8), b=np.ones((3, 3))
+    )
+    code, _, err = ask(
+        capsys, "train", "two.npz", "--set", "data.key=a", "--set", "train.epochs=1", "-o", "r"
+    )
+    assert code == 0 and "40 images 1x8x8" in err
+
+
+def test_a_net_of_ones_own_comes_by_import_path_only_where_it_is_allowed(tmp_path):
+    (tmp_path / "mynets.py").write_text(
+        "from torch import nn\n"
+        "class Small(nn.Module):\n"
+        "    def __init__(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], width: int = 16):\n"
+        "        super().__init__()\n"
+        "        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, *out_shape))\n"
+        "    def forward(self, x):\n"
+        "        return self.net(x)\n"
+    )
+    vaekit_ = [str(Path(sys.executable).with_name("vaekit"))]
+    train = [
+        *vaekit_,
+        "train",
+        "-o",
+        "r",
+        "--set",
+        "posterior.net.kind=mynets.Small",
+        "--set",
+        "train.epochs=1",
+    ]
+
+    def code_of(command):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    assert code_of(train)[0] == 2 and "--allow mynets" in code_of(train)[1]
+    assert code_of([*train, "--allow", "mynets"])[0] == 0
+    sample = [*vaekit_, "sample", "r", "-o", "x.png"]
+    assert code_of(sample)[0] == 2
+    assert code_of([*sample, "--allow", "mynets"])[0] == 0
 
 
 # -- the commands

@@ -23,12 +23,15 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; messages go to stderr."""
-    from cyclopts import CycloptsError
-
-    from vaekit.cli import app
     from vaekit.errors import VaekitError
 
     warnings.showwarning = _one_line
+    try:
+        from cyclopts import CycloptsError
+
+        from vaekit.cli import app
+    except KeyboardInterrupt:
+        return _interrupted("interrupted")
     try:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
@@ -37,8 +40,7 @@ def run(arguments: list[str]) -> int:
     except VaekitError as error:
         return _refuse(str(error))
     except KeyboardInterrupt as interruption:
-        print(f"vaekit: {interruption or 'interrupted'}", file=sys.stderr)
-        return 130
+        return _interrupted(str(interruption) or "interrupted")
     except BrokenPipeError:
         # the reader of our output has gone; nothing is wrong, and nothing more can be said to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,8 +54,18 @@ def _command(app: App, arguments: list[str]) -> str:
 
 
 def _refuse(message: str) -> int:
-    print("vaekit: " + " ".join(message.split()), file=sys.stderr)
+    _say(message)
     return 2
+
+
+def _interrupted(message: str) -> int:
+    _say(message)
+    return 130
+
+
+def _say(message: str) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # once, though several processes run
+        print("vaekit: " + " ".join(message.split()), file=sys.stderr)
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:

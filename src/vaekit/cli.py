@@ -5,6 +5,7 @@ Results go to stdout, progress and messages to stderr. Every command that writes
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from vaekit._version import __version__
+from vaekit.errors import VaekitError
 
 app = App(
     name="vaekit",
@@ -19,6 +21,7 @@ app = App(
     version=__version__,
     version_flags=["--version"],
     help_flags=["--help", "-h"],
+    suppress_keyboard_interrupt=False,  # the door says what was saved and how to go on
 )
 
 Out = Annotated[Path | None, Parameter(name=["--output", "-o"])]
@@ -60,7 +63,8 @@ def train(
     recipe
         A recipe by name (see `vaekit recipes`) or a TOML file. Without it one is chosen, and the reason said.
     resume
-        Go on with this run, exactly where it stopped; with --set train.epochs=M it is extended.
+        Go on with this run, exactly where it stopped; with --set train.epochs=M it is extended. DATA is needed only
+        where the data have moved.
     latent
         Latent dimensions D (short for --set model.latent=D).
     seed
@@ -88,30 +92,24 @@ def train(
     """
     from vaekit.train import fit as room
 
+    _trust(allow)
     if resume is not None:
-        given = {
-            "DATA": data,
-            "-o": output,
-            "--recipe": recipe,
-            "--size": size,
-            "--latent": latent,
-            "--seed": seed,
-        }
-        extra = [name for name, value in given.items() if value is not None]
+        fixed = {
+            "-o": output, "--recipe": recipe, "--latent": latent, "--seed": seed, "--device": device, "--size": size,
+            "--grey": grey, "--binarize": binarize, "--limit": limit, "--key": key, "--labels": labels, "--kind": kind,
+        }  # fmt: skip
+        extra = [name for name, value in fixed.items() if value is not None]
         if extra:
-            from vaekit.errors import VaekitError
-
-            raise VaekitError(
-                f"--resume goes on with a run as it is; leave out {', '.join(extra)}, or use --set"
-            )
-        run = room.resume(resume, set=set_ or (), allow=allow or (), progress=True)
+            raise VaekitError(f"--resume goes on with a run as it is; leave out {', '.join(extra)}, or use --set train.")
+        run = room.resume(resume, data=data, set=set_ or (), allow=allow or (), progress=True)
     else:
         run = room.fit(
             data, recipe=recipe, latent=latent, output=output, seed=seed, device=device, size=size, grey=grey,
             binarize=binarize, limit=limit, key=key, labels=labels, kind=kind, set=set_ or (), allow=allow or (),
             progress=True,
         )  # fmt: skip
-    print(run.path)
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # once, though several processes trained
+        print(run.path)
 
 
 @app.command
@@ -457,9 +455,16 @@ def recipes(name: str | None = None, /) -> None:
 # -- what the commands share
 
 
+def _trust(allow: list[str] | None) -> None:
+    """Let modules of the current folder be found, as `python -m` does, where the user has named one."""
+    if allow and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 def _open(path: Path, allow: list[str] | None) -> Any:
     from vaekit.run import load
 
+    _trust(allow)
     return load(path, allow=allow or ())
 
 
@@ -499,8 +504,6 @@ def _save_arrays(target: Path, main: str, arrays: dict[str, Any]) -> None:
 
 
 def _numbers(text: str, option: str) -> list[int]:
-    from vaekit.errors import VaekitError
-
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -510,7 +513,6 @@ def _numbers(text: str, option: str) -> list[int]:
 
 
 def _points(codes: Path | None, points: list[str] | None) -> Any:
-    from vaekit.errors import VaekitError
     from vaekit.output import load_codes, point_of
 
     if (codes is None) == (not points):

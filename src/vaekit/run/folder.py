@@ -163,9 +163,9 @@ class RunFolder:
                     raise VaekitError(f"{self.metrics} line {number} is not JSON: {error}") from error
         return read
 
-    def drop_metrics_after(self, step: int) -> None:
-        """Keep the lines up to and with `step`: those after a checkpoint are written again by a resume."""
-        kept = [line for line in self.read_metrics() if line.get("step", 0) <= step]
+    def drop_metrics_after(self, epoch: int) -> None:
+        """Keep the lines up to and with `epoch`: those after a checkpoint are written again by a resume."""
+        kept = [line for line in self.read_metrics() if line.get("epoch", 0) <= epoch]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
 

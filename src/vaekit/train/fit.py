@@ -69,11 +69,15 @@ def fit(
         "labels": labels,
         "kind": kind,
     }
-    options = {name: value for name, value in options.items() if value is not None}
-    source = "digits" if data is None and recipe is None else data
-    opened: Data | None = None
     overrides = list(set)
+    # read once for its own sake: what is wrong with an override is said before any data are opened
+    room.load(recipe or room.DEFAULT, overrides)
+    named = dict(room.overrides_tree(overrides).get("data", {}))
+    source = named.pop("source", None) if data is None else data
+    options = named | {name: value for name, value in options.items() if value is not None}
+    opened: Data | None = None
     if recipe is None:
+        source = "digits" if source is None else source
         opened = _open(source, options)
         recipe, reason = room.for_contract(opened.contract)
         because = f"recipe {recipe}: {reason}"
@@ -109,10 +113,10 @@ def resume(
 ) -> Run:
     """Go on with a run exactly where it stopped; with `set=["train.epochs=M"]` it is extended and planned anew.
 
-    data: the data again, where the run was made from an array and not from a name or path.
+    data: the data again, where the run was made from an array (with labels an (x, y) pair), or where they have moved.
     Raises VaekitError if the folder is no run, or its data are no longer what they were.
     """
-    from vaekit.recipe.merging import overrides_tree
+    from vaekit.recipe import overrides_tree
     from vaekit.run import RunFolder
 
     say = _voice(progress)
@@ -128,14 +132,17 @@ def resume(
     source = data if data is not None else recipe.data.source
     if source is None or (data is None and source == contract.source and not _is_name(source)):
         raise VaekitError(
-            f"{folder.path} was made from {contract.source}, not from a path; give the data again"
+            f"{folder.path} was made from {contract.source}, not from a path; give the data again: "
+            "vaekit train DATA --resume RUN, or resume(run, data=...)"
         )
     opened = _open(source, _data_options(recipe))
     if opened.contract.hash != contract.hash:
         raise VaekitError(
-            f"the data at {source} are not what {folder.path} was trained on (hash {opened.contract.hash[:12]} now, "
+            f"{opened.contract.source} is not what {folder.path} was trained on (hash {opened.contract.hash[:12]} now, "
             f"{contract.hash[:12]} then); bring them back, or start a new run"
         )
+    if isinstance(data, str | os.PathLike):
+        recipe = recipe.updated({"data": {"source": _kept_source(data)}})
     say(f"resuming {folder.path}: {opened.contract.line()}")
     return _train(
         recipe,
@@ -146,7 +153,7 @@ def resume(
         allow=allow,
         progress=progress,
         resume=True,
-        changed=bool(changes),
+        changed=bool(changes) or data is not None,
     )
 
 
@@ -178,17 +185,24 @@ def _run(
         if resolved.name in ("", opened.contract.source)
         else (f"{opened.contract.source}-{resolved.name}")
     )
-    folder = RunFolder.create(output, name) if fabric.global_rank == 0 else None
-    path = fabric.broadcast(str(folder.path) if folder is not None else "")
-    folder = folder or RunFolder.open(path)
+    path = refusal = ""
     if fabric.global_rank == 0:
-        folder.write_recipe(resolved)
-        folder.write_contract(opened.contract)
-        folder.write_environment()
+        try:
+            made = RunFolder.create(output, name)
+            made.write_recipe(resolved)
+            made.write_contract(opened.contract)
+            made.write_environment()
+            path = str(made.path)
+        except VaekitError as error:
+            refusal = str(error)
+    path, refusal = fabric.broadcast((path, refusal))  # every process goes on, or none
+    if refusal:
+        raise VaekitError(refusal)
+    folder = RunFolder(path)
     say(
         f"{parameters:,} parameters, latent {resolved.model.latent}, {settings.epochs} epochs, "
         f"batch {settings.batch_size}, {settings.device} {settings.precision} ({reasons['precision']}), "
-        f"{settings.threads} threads"
+        f"{settings.threads} thread{'s' * (settings.threads != 1)}"
     )
     return _train(
         resolved,
@@ -209,21 +223,29 @@ def _train(
     fabric: Any = None,
 ) -> Run:  # fmt: skip
     """Train into a folder that exists, draw the pictures, open the run."""
+    import torch
+
     from vaekit import recipe as room
     from vaekit.run import load
+    from vaekit.train import checkpoint
     from vaekit.train.automatic import decide
     from vaekit.train.look import look, peek
     from vaekit.train.loop import train
     from vaekit.train.machine import start
+    from vaekit.train.plan import Plan
 
     if objective is None:
         objective = room.build(recipe, opened.contract, nets=nets, allow=allow)
     if changed:
-        settings, _ = decide(recipe.train, n_train=len(opened.train))
-        recipe = recipe.model_copy(update={"train": settings})
-        folder.write_recipe(recipe)
+        recipe = recipe.model_copy(update={"train": decide(recipe.train, n_train=len(opened.train))[0]})
     settings = recipe.train
     fabric = fabric or start(settings)
+    if changed:
+        state = checkpoint.load(folder.checkpoint, torch.device("cpu"))
+        if state is not None:
+            checkpoint.check(state, settings, Plan.of(settings, len(opened.train)))
+        if fabric.global_rank == 0:
+            folder.write_recipe(recipe)  # only now: a change that is refused must leave the run as it was
     condition = recipe.model.condition == "label"
     shown = opened.test or opened.valid or opened.train
 

@@ -108,7 +108,7 @@ class Loop:
         if state is not None:
             checkpoint.check(state, self.settings, self.plan)
         if self.rank == 0:
-            self.folder.drop_metrics_after(state["step"] if state else 0)
+            self.folder.drop_metrics_after(state["epoch"] if state else 0)
         if state is None:
             return self.note("no checkpoint was written yet: the run starts afresh")
         self.load_state_dict(state)
