@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 from vaekit._version import __version__
 from vaekit.errors import VaekitError
@@ -25,7 +25,12 @@ app = App(
 )
 
 Out = Annotated[Path | None, Parameter(name=["--output", "-o"])]
-Several = Annotated[list[str] | None, Parameter(consume_multiple=False, negative=())]
+Seed = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=2**63 - 1))]
+# a latent point may start with a minus
+Point = Annotated[str, Parameter(allow_leading_hyphen=True)]
+Points = Annotated[
+    list[str] | None, Parameter(consume_multiple=False, negative=(), allow_leading_hyphen=True)
+]
 Set = Annotated[list[str] | None, Parameter(name="--set", negative=())]
 Allow = Annotated[list[str] | None, Parameter(name="--allow", negative=())]
 Split = Literal["train", "valid", "test"]
@@ -40,7 +45,7 @@ def train(
     recipe: str | None = None,
     resume: Path | None = None,
     latent: int | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
     size: str | None = None,
     grey: bool | None = None,
@@ -100,7 +105,9 @@ def train(
         }  # fmt: skip
         extra = [name for name, value in fixed.items() if value is not None]
         if extra:
-            raise VaekitError(f"--resume goes on with a run as it is; leave out {', '.join(extra)}, or use --set train.")
+            raise VaekitError(
+                f"--resume goes on with a run as it is; leave out {', '.join(extra)}, or use --set train."
+            )
         run = room.resume(resume, data=data, set=set_ or (), allow=allow or (), progress=True)
     else:
         run = room.fit(
@@ -114,7 +121,7 @@ def train(
 
 @app.command
 def sample(
-    run: Path, /, *, n: Annotated[int, Parameter(name=["-n", "--count"])] = 64, output: Out = None, seed: int = 0,
+    run: Path, /, *, n: Annotated[int, Parameter(name=["-n", "--count"])] = 64, output: Out = None, seed: Seed = 0,
     label: str | None = None, noise: bool = False, columns: int | None = None, allow: Allow = None,
 ) -> None:  # fmt: skip
     """Draw from the prior and decode: a picture, or arrays (-o F.npz, F.npy, F.csv, F.parquet).
@@ -136,15 +143,16 @@ def sample(
     columns
         Columns of the picture.
     """
+    target = _target(output, "samples.png")
     opened = _open(run, allow)
     x, z = opened.sample(n, seed=seed, label=label, noise=noise, with_codes=True)
-    _items(opened, output or Path("samples.png"), x, columns=columns, z=z)
+    _items(opened, target, x, columns=columns, z=z)
 
 
 @app.command
 def reconstruct(
     run: Path, data: str | None = None, /, *, n: Annotated[int, Parameter(name=["-n", "--count"])] = 10,
-    split: Split = "test", output: Out = None, seed: int = 0, allow: Allow = None,
+    split: Split = "test", label: str | None = None, output: Out = None, seed: Seed = 0, allow: Allow = None,
 ) -> None:  # fmt: skip
     """Originals beside their reconstructions.
 
@@ -158,14 +166,16 @@ def reconstruct(
         How many rows, chosen by the seed.
     split
         Which split of the data.
+    label
+        For a label-conditional run: the label of rows that have none.
     output
         PNG, npz, npy. Without it: reconstructions.png.
     seed
         Chooses the rows.
     """
+    target = _target(output, "reconstructions.png")
     opened = _open(run, allow)
-    originals, reconstructions = opened.reconstruct(data, n=n, split=split, seed=seed)
-    target = output or Path("reconstructions.png")
+    originals, reconstructions = opened.reconstruct(data, n=n, split=split, seed=seed, label=label)
     if _is_picture(target):
         _save_picture(opened.picture_of_pairs(originals, reconstructions), target)
     else:
@@ -175,7 +185,7 @@ def reconstruct(
 @app.command
 def encode(
     run: Path, data: str | None = None, /, *, split: Literal["train", "valid", "test", "all"] = "all",
-    output: Out = None, seed: int = 0, allow: Allow = None,
+    label: str | None = None, output: Out = None, seed: Seed = 0, allow: Allow = None,
 ) -> None:  # fmt: skip
     """Codes of data: `mean`, `log_variance`, `label` for every row (npz, csv, parquet), or their map (png).
 
@@ -187,14 +197,16 @@ def encode(
         A path or name; without it the run's own data. It must keep the run's data contract.
     split
         Which rows.
+    label
+        For a label-conditional run: the label of rows that have none.
     output
         F.npz, F.csv, F.parquet or F.png. Without it: codes.npz.
     seed
         The seed of anything drawn: the bits of dynamically binarised rows are fixed, so nothing is.
     """
+    target = _target(output, "codes.npz")
     opened = _open(run, allow)
-    codes = opened.encode(data, split=split)
-    target = output or Path("codes.npz")
+    codes = opened.encode(data, split=split, label=label)
     if _is_picture(target):
         _save_picture(opened.picture_of_codes(codes), target)
     else:
@@ -203,10 +215,10 @@ def encode(
 
 @app.command
 def decode(
-    run: Path, codes: Path | None = None, /, *, point: Several = None, label: str | None = None, output: Out = None,
-    seed: int = 0, noise: bool = False, allow: Allow = None,
+    run: Path, codes: Path | None = None, /, *, point: Points = None, label: str | None = None, output: Out = None,
+    seed: Seed = 0, noise: bool = False, allow: Allow = None,
 ) -> None:  # fmt: skip
-    """Decode latent points: typed (--point 0.5,0.5, repeatable) or from a file of codes (npz, npy, csv).
+    """Decode latent points: typed (--point 0.5,0.5, repeatable) or from a file of codes (npz, npy, csv, parquet).
 
     Parameters
     ----------
@@ -225,15 +237,16 @@ def decode(
     noise
         Draw from p(x given z) instead of showing its centre.
     """
+    target = _target(output, "decoded.png")
     opened = _open(run, allow)
     x = opened.decode(_points(codes, point), label=label, noise=noise, seed=seed)
-    _items(opened, output or Path("decoded.png"), x)
+    _items(opened, target, x)
 
 
 @app.command
 def interpolate(
-    run: Path, /, *, from_: Annotated[str, Parameter(name="--from")], to: str, steps: int = 10,
-    path: Literal["spherical", "linear"] = "spherical", label: str | None = None, output: Out = None, seed: int = 0,
+    run: Path, /, *, from_: Annotated[Point, Parameter(name="--from")], to: Point, steps: int = 10,
+    path: Literal["spherical", "linear"] = "spherical", label: str | None = None, output: Out = None, seed: Seed = 0,
     allow: Allow = None,
 ) -> None:  # fmt: skip
     """Walk between two codes.
@@ -257,15 +270,16 @@ def interpolate(
     seed
         Seeds nothing here; kept so that every command that writes takes it.
     """
+    target = _target(output, "interpolation.png")
     opened = _open(run, allow)
     x, z = opened.interpolate(from_, to, steps=steps, path=path, label=label)
-    _items(opened, output or Path("interpolation.png"), x, columns=steps, z=z)
+    _items(opened, target, x, columns=steps, z=z)
 
 
 @app.command
 def traverse(
-    run: Path, /, *, at: str | None = None, dimensions: str | None = None, steps: int = 9, extent: float = 2.5,
-    label: str | None = None, output: Out = None, seed: int = 0, allow: Allow = None,
+    run: Path, /, *, at: Point | None = None, dimensions: Point | None = None, steps: int = 9, extent: float = 2.5,
+    label: str | None = None, output: Out = None, seed: Seed = 0, allow: Allow = None,
 ) -> None:  # fmt: skip
     """Move one latent dimension at a time, a row each, the most active dimensions first.
 
@@ -288,15 +302,16 @@ def traverse(
     seed
         Seeds nothing here; kept so that every command that writes takes it.
     """
+    target = _target(output, "traversal.png")
     opened = _open(run, allow)
     x, z, names = opened.traverse(at, dimensions=dimensions, steps=steps, extent=extent, label=label)
-    _items(opened, output or Path("traversal.png"), x, columns=steps, rows=names, z=z)
+    _items(opened, target, x, columns=steps, rows=names, z=z)
 
 
 @app.command
 def manifold(
     run: Path, /, *, n: Annotated[int, Parameter(name=["-n", "--count"])] = 20, label: str | None = None,
-    output: Out = None, seed: int = 0, allow: Allow = None,
+    output: Out = None, seed: Seed = 0, allow: Allow = None,
 ) -> None:  # fmt: skip
     """The decoded latent grid, n x n: by the prior's quantiles for D = 2, in the codes' PCA plane for D > 2.
 
@@ -313,16 +328,17 @@ def manifold(
     seed
         The seed of the draws by which a prior without closed-form quantiles is measured.
     """
+    target = _target(output, "manifold.png")
     opened = _open(run, allow)
     x, z = opened.manifold(n, label=label, seed=seed)
-    _items(opened, output or Path("manifold.png"), x, columns=n, z=z)
+    _items(opened, target, x, columns=n, z=z)
 
 
 @app.command
 def evaluate(
     run: Path, data: str | None = None, /, *, split: Split = "test", k: str = "1,10,100,1000",
-    binarize: Literal["dynamic", "static"] | None = None, limit: int | None = None, json: bool = False, seed: int = 0,
-    device: str | None = None, allow: Allow = None,
+    binarize: Literal["dynamic", "static"] | None = None, limit: int | None = None, label: str | None = None,
+    json: bool = False, seed: Seed = 0, device: Literal["auto", "cpu", "cuda", "mps"] = "cpu", allow: Allow = None,
 ) -> None:  # fmt: skip
     """ELBO, rate, distortion, importance-weighted NLL at several k with standard error, active units.
 
@@ -340,12 +356,14 @@ def evaluate(
         Judge on bits, for a run trained on grey values under a Bernoulli.
     limit
         At most so many rows.
+    label
+        For a label-conditional run: the label of rows that have none.
     json
         Print one JSON object instead of a table.
     seed
         The seed of the draws.
     device
-        Where to compute.
+        Where to compute; auto takes CUDA, then MPS, then the CPU.
     """
     import json as j
 
@@ -358,6 +376,7 @@ def evaluate(
         limit=limit,
         seed=seed,
         device=device,
+        label=label,
         progress=True,
     )
     print(j.dumps(result, indent=2) if json else opened.table_of(result))
@@ -389,7 +408,7 @@ def info(run: Path, /, *, json: bool = False, allow: Allow = None) -> None:
 def data(
     source: str = "digits", /, *, output: Out = None, size: str | None = None, grey: bool = False,
     binarize: Literal["dynamic", "static"] | None = None, limit: int | None = None, key: str | None = None,
-    labels: str | None = None, kind: str | None = None, seed: int = 0, json: bool = False,
+    labels: str | None = None, kind: str | None = None, seed: Seed = 0, json: bool = False,
 ) -> None:  # fmt: skip
     """Show the data contract of a name or a path in one line, with a picture of some rows.
 
@@ -423,13 +442,14 @@ def data(
     from vaekit.data import open_data
     from vaekit.train.look import preview
 
+    target = _target(output, "data.png", arrays=False)
     opened = open_data(
         source, size=size, grey=grey, binarize=binarize, limit=limit, key=key, labels=labels, kind=kind
     )
     print(j.dumps(opened.contract.to_dict(), indent=2) if json else opened.contract.line())
     for sentence in opened.contract.preparation:
         print(f"data: {sentence}", file=sys.stderr)
-    _save_picture(preview(opened, seed=seed), output or Path("data.png"))
+    _save_picture(preview(opened, seed=seed), target)
 
 
 @app.command
@@ -468,8 +488,24 @@ def _open(path: Path, allow: list[str] | None) -> Any:
     return load(path, allow=allow or ())
 
 
+def _target(output: Path | None, otherwise: str, *, arrays: bool = True) -> Path:
+    """The file to write. Raises VaekitError for an ending that cannot be written, before the work is done."""
+    target = Path(otherwise) if output is None else output
+    if not target.name:
+        raise VaekitError(f"-o {str(target)!r} names no file; give one, such as {otherwise}")
+    if not target.suffix:
+        return target.with_suffix(".png")
+    if not _is_picture(target):
+        if not arrays:
+            raise VaekitError(f"cannot write {target.name}: a picture is written here, so end it in .png")
+        from vaekit.output import writable
+
+        writable(target)
+    return target
+
+
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in (".png", "")
+    return path.suffix.lower() == ".png"
 
 
 def _items(
@@ -491,7 +527,6 @@ def _items(
 def _save_picture(image: Any, target: Path) -> None:
     from vaekit import pictures
 
-    target = target.with_suffix(".png")
     pictures.save(image, target)
     print(target)
 

@@ -19,7 +19,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     folder that cannot be written to becomes a `VaekitError` that names the target.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}{target.suffix}")
+    # without the target's own name, which may be as long as a name can be
+    temporary = target.parent / f".{os.getpid()}.{secrets.token_hex(4)}{target.suffix}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -34,7 +35,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
             f"cannot write {target}: {reason}; free some space or choose another place"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nor may a folder that is none hide the error that told so
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

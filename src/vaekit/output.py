@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,21 @@ from vaekit.errors import VaekitError
 from vaekit.files import atomic
 
 ENDINGS = (".npz", ".npy", ".csv", ".parquet")
+# what reading a file raises that is not what its ending says; MemoryError: a header that claims terabytes
+UNREADABLE = (
+    ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, OSError, EOFError, MemoryError, csv.Error,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def writable(path: Path) -> None:
+    """Raises VaekitError for an ending that `save` cannot write here, so that it is told before the work."""
+    if path.suffix.lower() not in ENDINGS:
+        raise VaekitError(
+            f"cannot write {path.name}: its ending should be .png or one of {', '.join(ENDINGS)}"
+        )
+    if path.suffix.lower() == ".parquet":
+        _has_pyarrow()
 
 
 def save(path: Path, main: str, arrays: Mapping[str, Any]) -> None:
@@ -22,6 +40,7 @@ def save(path: Path, main: str, arrays: Mapping[str, Any]) -> None:
     `mean_0`, `mean_1`, ... (or `label` where an array has one number a row). Arrays that are None are left out.
     Raises VaekitError for another ending, and for parquet without pyarrow.
     """
+    writable(path)
     kept = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
     ending = path.suffix.lower()
     if ending == ".npz":
@@ -30,13 +49,8 @@ def save(path: Path, main: str, arrays: Mapping[str, Any]) -> None:
     elif ending == ".npy":
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.save(file, kept[main], allow_pickle=False)
-    elif ending in (".csv", ".parquet"):
-        columns = _columns(kept)
-        (_csv if ending == ".csv" else _parquet)(path, columns)
     else:
-        raise VaekitError(
-            f"cannot write {path.name}: its ending should be .png or one of {', '.join(ENDINGS)}"
-        )
+        (_csv if ending == ".csv" else _parquet)(path, _columns(kept))
 
 
 def _columns(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -59,19 +73,20 @@ def _csv(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _parquet(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise VaekitError(
-            "parquet needs pyarrow: pip install 'vaekit[tables]', or write .npz or .csv"
-        ) from None
+    import pyarrow
+    import pyarrow.parquet
+
     with atomic(path) as temporary:
         pyarrow.parquet.write_table(pyarrow.table(dict(columns)), temporary)
 
 
+def _has_pyarrow() -> None:
+    if find_spec("pyarrow") is None:
+        raise VaekitError("parquet needs pyarrow: pip install 'vaekit[tables]', or take .npz or .csv")
+
+
 def load_codes(path: Path) -> np.ndarray:
-    """Latent points [N, D] from npz (`mean`, or else its one array), npy or csv (`mean_0`, ..., or all columns).
+    """Latent points [N, D] from npz (`mean`, or else its one array), npy, csv or parquet (`mean_0`, ..., or all).
 
     Raises VaekitError for a missing file, another ending, or content that is no such table.
     """
@@ -79,10 +94,12 @@ def load_codes(path: Path) -> np.ndarray:
         raise VaekitError(f"no file of codes at {path}; write one with `vaekit encode RUN -o codes.npz`")
     try:
         codes = _read_codes(path)
-    except (ValueError, OSError, KeyError, EOFError) as error:
-        if isinstance(error, VaekitError):
-            raise
-        raise VaekitError(f"{path.name} is no readable file of codes: {error}") from error
+    except VaekitError:
+        raise
+    except UNREADABLE as error:
+        raise VaekitError(
+            f"{path.name} is no readable file of codes: {str(error) or type(error).__name__}"
+        ) from error
     if codes.ndim != 2 or not np.isfinite(codes).all():
         raise VaekitError(f"{path.name} holds an array of shape {codes.shape}; expected finite points [N, D]")
     return codes
@@ -103,11 +120,24 @@ def _read_codes(path: Path) -> np.ndarray:
     if ending == ".csv":
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
-        wanted = [i for i, name in enumerate(rows[0]) if name.startswith(("mean_", "z_"))]
-        return np.array(
-            [[float(row[i]) for i in wanted or range(len(row))] for row in rows[1:]], dtype=np.float32
-        )
-    raise VaekitError(f"codes come from .npz, .npy or .csv, not {path.name}")
+        if len(rows) < 2:
+            raise VaekitError(f"{path.name} holds no codes: expected a line of names, then a line a point")
+        wanted = _wanted(rows[0])
+        return np.array([[float(row[i]) for i in wanted] for row in rows[1:]], dtype=np.float32)
+    if ending == ".parquet":
+        _has_pyarrow()
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(path)
+        columns = [table.column(i).to_numpy() for i in _wanted(table.column_names)]
+        return np.stack(columns, 1).astype(np.float32)
+    raise VaekitError(f"codes come from {', '.join(ENDINGS)}, not {path.name}")
+
+
+def _wanted(names: Iterable[str]) -> list[int]:
+    """Which columns of a table are the points: those that `save` calls so, else all."""
+    found = list(names)
+    return [i for i, name in enumerate(found) if name.startswith(("mean_", "z_"))] or list(range(len(found)))
 
 
 def point_of(text: str) -> list[float]:
@@ -118,13 +148,3 @@ def point_of(text: str) -> list[float]:
         raise VaekitError(
             f"{text!r} is no latent point; write numbers with commas between, such as 0.5,0.5"
         ) from None
-
-
-def rows_of(points: Sequence[Sequence[float]] | np.ndarray, latent: int) -> np.ndarray:
-    """Points as float32 [N, D]; VaekitError for a point of another length, naming both."""
-    for point in points:
-        if len(point) != latent:
-            raise VaekitError(
-                f"a latent point of {len(point)} numbers came; this run has {latent} latent dimensions"
-            )
-    return np.asarray(points, dtype=np.float32).reshape(-1, latent)

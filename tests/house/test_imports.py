@@ -19,6 +19,7 @@ MAY = {
     "errors": set(),
     "_version": set(),
     "files": set(),
+    "devices": set(),
     "distributions": set(),
     "flows": {"distributions"},
     "nets": {"distributions"},
@@ -33,26 +34,26 @@ MAY = {
     "pictures": set(),
     "output": set(),
     "recipe": MATHEMATICS | {"data"},
-    "run": MATHEMATICS | {"data", "recipe"},
+    "run": MATHEMATICS | {"data", "recipe", "devices"},
     "train": {
         "run",
         "recipe",
         "data",
         "objectives",
-        "measures",
+        "devices",
         "pictures",
         "model",
         "walks",
         "distributions",
     },
-    "metrics": {"model", "measures", "distributions", "pictures", "data", "run"},
+    "metrics": {"model", "measures", "distributions", "data", "devices"},
     "cli": set(),
     "__main__": set(),
     "__init__": set(),
 }
 # room -> the rooms it may import inside a function: doors that lead to what looks at a trained model
 LATE = {
-    "run": {"metrics", "pictures", "walks", "measures", "train", "output"},
+    "run": {"metrics", "pictures", "walks", "output"},
     "cli": {"run", "recipe", "data", "train", "pictures", "output"},
     "__main__": {"cli"},
 }

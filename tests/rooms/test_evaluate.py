@@ -152,7 +152,13 @@ def test_densities_of_real_rows_have_no_bits_and_may_be_negative():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"k": (0, 5)}, "each at least 1"), ({"draws": 0}, "draws is 0"), ({"rows": 0}, "no rows")],
+    [
+        ({"k": (0, 5)}, "each at least 1"),
+        ({"draws": 0}, "draws is 0"),
+        ({"rows": 0}, "no rows"),
+        ({"device": "foo"}, "'foo', but this machine has"),
+        ({"device": "cuda:99"}, "'cuda:99', but this machine"),
+    ],
 )
 def test_bad_input_is_one_line(change, message):
     contract, split = digits()

@@ -43,6 +43,13 @@ def test_an_incomplete_last_row_is_paper(digits):
     assert (picture[8:, 8:] == 255).all() and not (picture[8:, :8] == 255).all()
 
 
+@pytest.mark.parametrize("columns", [-3, 0])
+def test_a_picture_has_a_column_at_least(digits, columns):
+    for draw in (lambda: pictures.grid(digits, columns), lambda: pictures.pairs(digits, digits, columns)):
+        with pytest.raises(VaekitError, match=f"{columns} columns"):
+            draw()
+
+
 def test_large_images_are_averaged_down():
     board = np.indices((400, 400)).sum(0)[None, None] % 2 * 1.0  # a checkerboard of pixels
     picture = pixels(pictures.grid(board, cell=100, gutter=0))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -128,6 +129,24 @@ def test_metadata_that_does_not_fit_is_told(made):
     folder, _ = made()
     rewritten(folder, contract=json.dumps({"schema": 7}))
     assert "schema 7" in refused(folder.path)
+
+
+def test_metadata_without_a_version_open_and_say_so_where_something_is_wrong(made):
+    folder, _ = made()
+    rewritten(folder, vaekit=None)
+    vaekit.load(folder.weights)
+    rewritten(folder, recipe="[train]\nwings = 2\n")
+    assert "unknown version" in refused(folder.weights)
+
+
+def test_a_recipe_of_any_size_is_held_against_the_weights_before_it_takes_memory(made):
+    folder, _ = made()
+    with safe_open(str(folder.weights), "pt") as file:
+        text = file.metadata()["recipe"]
+    huge = re.sub(r"hidden = \[.*?\]", "hidden = [100000000]", text, flags=re.DOTALL)
+    assert huge != text
+    rewritten(folder, recipe=huge)  # 25 GB a layer
+    assert "do not fit the recipe" in refused(folder.weights)
 
 
 def test_weights_that_do_not_fit_the_recipe_are_told(made):
@@ -259,8 +278,31 @@ def test_a_conditional_run_asks_for_the_label_where_it_needs_one(made, digits):
     ]:
         with pytest.raises(VaekitError, match=words):
             call()
+    with pytest.raises(VaekitError, match="given the label"):
+        run.evaluate(digits.test.x, k=(1,))
+    labelled = run.evaluate(digits.test.x, k=(1,), label=digits.test.label)
+    assert labelled["elbo"] == pytest.approx(run.evaluate(k=(1,))["elbo"], rel=1e-5)
+    assert run.evaluate(digits.test.x, k=(1,), label=3)["elbo"] != pytest.approx(labelled["elbo"], rel=1e-5)
     given = run.encode(digits.test.x, label=digits.test.label)
     np.testing.assert_allclose(given.mean, run.encode(split="test").mean, atol=1e-5)
+
+
+def test_the_commands_take_the_label_of_rows_that_have_none(made, digits, tmp_path, capsys):
+    from vaekit.__main__ import run as command
+
+    folder, _ = made("conditional")
+    np.save(tmp_path / "rows.npy", digits.test.rows(slice(0, 6)))
+    given = [str(folder.path), str(tmp_path / "rows.npy")]
+    for name, rest in [
+        ("reconstruct", ["-o", str(tmp_path / "x.npz")]),
+        ("encode", ["-o", str(tmp_path / "x.npz")]),
+        ("evaluate", ["--k", "1"]),
+    ]:
+        assert command([name, *given, *rest]) == 2
+        assert "give label" in capsys.readouterr().err
+        assert command([name, *given, *rest, "--label", "3"]) == 0, capsys.readouterr().err
+    plain = str(made()[0].path)
+    assert command(["evaluate", plain, given[1], "--label", "3"]) == 2
 
 
 def test_what_does_not_fit_the_contract_is_refused(made):

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from train_kit import Line, digits, folder_at, run, same, settings, vae
 
+from vaekit.devices import cgroup_quota
 from vaekit.errors import VaekitError
 from vaekit.recipe import TrainSettings
 from vaekit.train import resolve, train
-from vaekit.train.automatic import _cgroup_quota, decide
+from vaekit.train.automatic import decide
 from vaekit.train.plan import Plan, mix
 from vaekit.train.progress import Lines, clock
 
@@ -64,15 +65,15 @@ def test_settings_refuse_what_they_do_not_know(wrong):
 
 def test_threads_follow_the_cgroup(tmp_path):
     (tmp_path / "self").write_text("4:cpu,cpuacct:/job\n0::/pod/job\n")
-    assert _cgroup_quota(tmp_path, tmp_path / "self") is None
+    assert cgroup_quota(tmp_path, tmp_path / "self") is None
     (tmp_path / "pod" / "job").mkdir(parents=True)
     (tmp_path / "pod" / "job" / "cpu.max").write_text("max 100000\n")
     (tmp_path / "pod" / "cpu.max").write_text("250000 100000\n")  # the parent's limit counts
-    assert _cgroup_quota(tmp_path, tmp_path / "self") == 2.5
+    assert cgroup_quota(tmp_path, tmp_path / "self") == 2.5
     (tmp_path / "cpu" / "job").mkdir(parents=True)
     (tmp_path / "cpu" / "job" / "cpu.cfs_quota_us").write_text("150000\n")
     (tmp_path / "cpu" / "job" / "cpu.cfs_period_us").write_text("100000\n")
-    assert _cgroup_quota(tmp_path, tmp_path / "self") == 1.5
+    assert cgroup_quota(tmp_path, tmp_path / "self") == 1.5
     assert resolve(TrainSettings(threads=3), n_train=10).threads == 3
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from vaekit.data import known_name
+from vaekit.devices import chosen
 from vaekit.errors import VaekitError
 from vaekit.files import atomic, write_text
 from vaekit.measures import active_units
@@ -47,14 +48,14 @@ def evaluate(
     `evaluation.json` and `per_image.npz`.
 
     The same arguments on the same machine give the same numbers; torch's global generators stay as they were.
-    Raises VaekitError for an empty split, a k below 1, and a model that gives NaN.
+    Raises VaekitError for an empty split, a k below 1, a device that is not here, and a model that gives NaN.
     """
     if not len(split):
         raise VaekitError(f"the {split.name} split has no rows; nothing to evaluate")
     if draws is not None and draws < 1:
         raise VaekitError(f"draws is {draws}; give at least 1")
     frozen = split.frozen(contract)
-    place = torch.device(device) if device is not None else next(model.parameters()).device
+    place = torch.device(chosen(device)) if device is not None else next(model.parameters()).device
     with prepared(model, place, seed):
         seen = read(
             model, frozen, contract, k=k, draws=draws, condition=condition, device=place, memory=memory,

@@ -29,7 +29,7 @@ def grid(
     `gutter` the pixels between images.
     """
     pixels = _pixels(images, "grid")
-    columns = columns or math.ceil(math.sqrt(len(pixels)))
+    columns = _columns(columns, math.ceil(math.sqrt(len(pixels))), "grid")
     tiles = _scaled(pixels, cell or _cell(columns))
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
     return _compose(rows, gutter=gutter)
@@ -43,7 +43,7 @@ def pairs(originals: Any, reconstructions: Any, columns: int | None = None, cell
             f"pairs: {len(above)} originals of {_size(above)} against {len(below)} reconstructions "
             f"of {_size(below)}; they must match one to one"
         )
-    columns = columns or min(len(above), 10)
+    columns = _columns(columns, min(len(above), 10), "pairs")
     above, below = (_scaled(p, cell or _cell(columns)) for p in (above, below))
     rows, labels = [], []
     for i in range(0, len(above), columns):
@@ -107,6 +107,12 @@ def _pixels(images: Any, what: str) -> np.ndarray:
     pixels = (np.nan_to_num(colour).clip(0, 1) * 255).round().astype(np.uint8)
     pixels[broken] = NOT_FINITE
     return pixels
+
+
+def _columns(given: int | None, automatic: int, what: str) -> int:
+    if given is not None and given < 1:
+        raise VaekitError(f"{what}: a picture of {given} columns shows nothing; give at least 1")
+    return automatic if given is None else given
 
 
 def _size(pixels: np.ndarray) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vaekit.errors import VaekitError, nearest
-from vaekit.recipe.checking import read_all
+from vaekit.recipe.checking import listed, read_all
 from vaekit.recipe.parts import (
     DEFAULT_KIND,
     FOLDERS,
@@ -164,15 +164,10 @@ def _likelihood(part: Part, contract: Contract, allow: Collection[str], problems
         return part  # `_complete` says it
     if kinds and contract.kind not in kinds:
         problems.append(
-            f"likelihood.kind is {part.kind}, which is for {_listed(kinds)} data; {contract.source} holds "
+            f"likelihood.kind is {part.kind}, which is for {listed(kinds)} data; {contract.source} holds "
             f"{contract.kind} data: use {kind}"
         )
     return part
-
-
-def _listed(kinds: Collection[str]) -> str:
-    *most, last = kinds
-    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _net(slot: str, contract: Contract) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from vaekit._version import __version__
+from vaekit.devices import cores
 
 
 def environment() -> dict[str, Any]:
     """Versions, processor, threads, GPU, and the commit where the run was started in a checkout."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "vaekit": __version__,
         "python": platform.python_version(),
@@ -24,7 +24,7 @@ def environment() -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _processor(),
-        "cores": cores,
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "gpu": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,

@@ -39,9 +39,19 @@ def rows(run: Run, data: Any, split: str, label: Any) -> Split:
         chosen = data.frozen(contract)
     else:
         chosen = part(opened(data, contract), split)
+    return chosen if label is None else labelled(run, chosen, label)
+
+
+def labelled(run: Run, rows: Split, label: Any) -> Split:
+    """The rows with `label`, one or one a row, in place of their own. Raises VaekitError if they need one."""
     if label is not None:
-        chosen = replace(chosen, label=ids(contract, label, len(chosen)))
-    return chosen
+        _refuse_useless(run, label)
+        return replace(rows, label=ids(run.contract, label, len(rows)))
+    if run.condition and rows.label is None:
+        raise VaekitError(
+            "this model is given the label, and these rows have none; give label, one or one a row"
+        )
+    return rows
 
 
 def opened(data: Any, contract: Contract) -> Data:
@@ -123,11 +133,7 @@ def points(given: Any, latent: int) -> Tensor:
 
 def batches(run: Run, rows: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Rows as `Run.batches` gives them."""
-    if run.condition and rows.label is None:
-        raise VaekitError(
-            "this model is given the label, and these rows have none; give label, one or one a row"
-        )
-    found = Batches(rows, run.contract, run.device, condition=run.condition)
+    found = Batches(labelled(run, rows, None), run.contract, run.device, condition=run.condition)
     preparation = Preparation(run.contract).to(run.device)
     step = max(1, min(512, (1 << 23) // int(np.prod(run.contract.shape))))
     for start in range(0, len(rows), step):
@@ -135,13 +141,15 @@ def batches(run: Run, rows: Split) -> Iterator[tuple[Tensor, Tensor | None]]:
         yield preparation(raw), c
 
 
+def _refuse_useless(run: Run, label: Any) -> None:
+    if label is not None and not run.condition:
+        raise VaekitError(f"this model is not given the label, so label={label!r} says nothing; leave it out")
+
+
 def conditions(run: Run, n: int, label: Any, turns: bool) -> Tensor | None:
     """c as `Run.conditions` gives it."""
+    _refuse_useless(run, label)
     if not run.condition:
-        if label is not None:
-            raise VaekitError(
-                f"this model is not given the label, so label={label!r} says nothing; leave it out"
-            )
         return None
     names = run.contract.labels
     if label is None and not turns:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: Run, data: Any, *, split: str, k: Sequence[int], binarize: str | None, limit: int | None, seed: int,
-    device: str | None, compile: bool, progress: bool,
+    device: str | None, compile: bool, progress: bool, label: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
     """As `Run.evaluate`. The run's own test split, judged whole, leaves evaluation.json in the run."""
     from vaekit.metrics.evaluate import evaluate as judge
@@ -31,13 +31,14 @@ def evaluate(
     else:
         found = inputs.opened(data, contract)
     rows = found.split(split) if split != "all" else inputs.part(found, "all")
+    rows = inputs.labelled(run, rows, label)
     if limit is not None and limit < len(rows):
         if limit < 1:
             raise VaekitError(f"limit is {limit}; give at least 1")
         # frozen first, so that their bits are those of the whole split; drawn, for rows often stand by class
         some = np.sort(np.random.default_rng(0).permutation(len(rows))[:limit])
         rows = inputs.subset(rows.frozen(contract), some)
-    whole = own and split == "test" and limit is None and binarize is None
+    whole = own and split == "test" and limit is None and binarize is None and label is None
     keep = run.folder is not None and whole and os.access(run.folder.path, os.W_OK)
     return judge(
         run.model, rows, contract, k=k, seed=seed, condition=run.condition, device=device, compile=compile,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from vaekit._version import __version__
@@ -33,7 +34,7 @@ def load(
     given = Path(path).expanduser()
     folder, file = _places(given)
     metadata, state = weights.read(file)
-    made = metadata["vaekit"]
+    made = metadata.get("vaekit", "of unknown version")
     what = str(file) if made == __version__ else f"{file} (made by vaekit {made}, this is {__version__})"
     recipe = from_toml(metadata.get("recipe", ""), f"the recipe in {what}", allow)
     contract = weights.contract_of(metadata.get("contract", ""), f"the data contract in {what}")
@@ -43,6 +44,8 @@ def load(
             raise VaekitError(
                 f"{given} was trained with its own {slot} net, {net.kind}: leave it out of nets"
             )
+    with torch.device("meta"):  # shapes without memory: a foreign recipe may ask for any size
+        weights.check(build(recipe, contract, nets=nets, allow=allow).model, state, file)
     objective = build(recipe, contract, nets=nets, allow=allow)
     weights.put(objective.model, state, file)
     objective.eval()

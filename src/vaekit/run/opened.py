@@ -19,6 +19,7 @@ from vaekit.model import VAE
 from vaekit.recipe import Recipe
 from vaekit.run import inputs
 from vaekit.run.folder import RunFolder
+from vaekit.run.looking import looking
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -114,22 +115,9 @@ class Run:
 
     # -- the model, data in and data out
 
-    @contextlib.contextmanager
-    def looking(self, seed: int | None = None) -> Iterator[None]:
+    def looking(self, seed: int | None = None) -> contextlib.AbstractContextManager[torch.device]:
         """No gradient, eval mode, and with a seed a generator of one's own; all is as before afterwards."""
-        modes = [(module, module.training) for module in self.model.modules()]
-        devices = [self.device.index or 0] if self.device.type == "cuda" else []
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
-            if seed is not None:
-                stack.enter_context(torch.random.fork_rng(devices))
-                torch.manual_seed(seed)
-            try:
-                self.model.eval()
-                yield
-            finally:
-                for module, mode in modes:
-                    module.training = mode
+        return looking(self.model, seed)
 
     def in_data_units(self, x: Tensor, noise: bool = False) -> np.ndarray:
         """Model units -> data units. The centre of bits is their probability: as a grey value where the data
@@ -243,14 +231,14 @@ class Run:
     def evaluate(
         self, data: Any = None, *, split: str = "test", k: Sequence[int] = (1, 10, 100, 1000),
         binarize: str | None = None, limit: int | None = None, seed: int = 0, device: str | None = None,
-        compile: bool = False, progress: bool = False,
+        compile: bool = False, progress: bool = False, label: Any = None,
     ) -> dict[str, Any]:  # fmt: skip
         """What `vaekit evaluate --json` prints: elbo, rate, distortion, nll at several k, nats an image."""
         from vaekit.run.judging import evaluate
 
         return evaluate(
             self, data, split=split, k=k, binarize=binarize, limit=limit, seed=seed, device=device,
-            compile=compile, progress=progress,
+            compile=compile, progress=progress, label=label,
         )  # fmt: skip
 
     def info(self) -> dict[str, Any]:
@@ -283,4 +271,4 @@ class Run:
         """The latent map, coloured by label; the principal plane where D > 2."""
         from vaekit.run.showing import latent_map
 
-        return latent_map(self, codes)
+        return latent_map(torch.from_numpy(codes.mean), codes.label, self.contract)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from vaekit.run.opened import Codes, Run
+    from vaekit.data import Contract
+    from vaekit.run.opened import Run
 
 
 def _tiles(run: Run, x: np.ndarray) -> np.ndarray:
@@ -52,16 +54,19 @@ def pairs(run: Run, originals: np.ndarray, reconstructions: np.ndarray) -> Image
     return pictures.pairs(_tiles(run, originals), _tiles(run, reconstructions))
 
 
-def latent_map(run: Run, codes: Codes) -> Image:
-    """Mean codes as points, coloured by label; their principal plane where D > 2."""
+def latent_map(codes: Tensor, label: np.ndarray | None, contract: Contract) -> Image:
+    """Mean codes [N, D] as points, coloured by label; spread where D = 1, their principal plane where D > 2."""
     from vaekit import pictures, walks
 
-    points, axes = torch.from_numpy(codes.mean), ("$z_1$", "$z_2$")
-    title = f"latent codes of {len(codes):,} {'images' if run.contract.is_image else 'rows'}"
-    if points.shape[1] != 2:
-        D = points.shape[1]
-        points, share = walks.project(points)
+    title = f"latent codes of {len(codes):,} {'images' if contract.is_image else 'rows'}"
+    axes, points, D = ("$z_1$", "$z_2$"), codes, codes.shape[1]
+    if D == 1:
+        # apart, so that points do not cover one another, and the same way each time
+        height = torch.rand(len(codes), 1, generator=torch.Generator().manual_seed(0))
+        points, axes = torch.cat((codes, height * codes.std().nan_to_num(1.0)), 1), ("$z_1$", "(spread)")
+    elif D > 2:
+        points, share = walks.project(codes)
         first, second = (100 * share).tolist()
         axes = (f"principal direction 1 ({first:.0f} %)", f"principal direction 2 ({second:.0f} %)")
         title += f", {D} dimensions"
-    return pictures.latent_map(points, codes.label, run.contract.labels or None, axes, title)
+    return pictures.latent_map(points, label, contract.labels or None, axes, title)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vaekit.run.opened import Codes, Run
 
 LOOKED_AT = 5000  # codes that measure how the latent space is used
+FARTHEST = 1_000_000  # standard deviations of a traversal: farther, float32 has no numbers to spare
 SHOWN = 10  # dimensions of a traversal that was not told which
 
 
@@ -45,6 +46,10 @@ def traverse(
         label = 0 if label is None and run.condition else label
     else:
         z, of_z = place(run, at, label)
+    if not abs(extent) <= FARTHEST:
+        raise VaekitError(
+            f"extent is {extent}; give a number of standard deviations of at most {FARTHEST:,}, such as 2.5"
+        )
     if steps < 1:
         raise VaekitError(f"a traversal of {steps} steps shows nothing; give at least 1")
     chosen = _dimensions(dimensions, spread)

@@ -93,6 +93,12 @@ def without_path(recipe: str, contract: Contract) -> str:
 
 def put(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load weights into a model of the same recipe. Raises VaekitError where names or shapes differ."""
+    check(model, state, path)
+    model.load_state_dict(state)
+
+
+def check(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Raises VaekitError where the names or shapes of weights are not the model's, which may be on "meta"."""
     own = model.state_dict()
     problems = [f"{name} is missing" for name in own if name not in state]
     problems += [f"{name} is not in the model" for name in state if name not in own]
@@ -104,4 +110,3 @@ def put(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     if problems:
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise VaekitError(f"the weights in {path} do not fit the recipe: {problems[0]}{more}")
-    model.load_state_dict(state)

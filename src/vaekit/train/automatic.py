@@ -6,6 +6,7 @@ import math
 import os
 from pathlib import Path
 
+from vaekit.devices import chosen, cores, here
 from vaekit.errors import VaekitError
 from vaekit.recipe.settings import TrainSettings
 
@@ -60,41 +61,6 @@ def steps_per_epoch(settings: TrainSettings, n_train: int) -> int:
     return max(1, whole + more)
 
 
-def cores() -> int:
-    """CPU cores this process may use: its affinity and its cgroup's quota, not the host's count."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, min(available, math.ceil(quota)) if quota else available)
-
-
-def _cgroup_quota(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> float | None:
-    """Cores the cgroup (version 1 or 2) and its parents grant, the least of them; None without a limit."""
-    try:
-        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
-    except OSError:
-        return None
-    limits = []
-    for _, controllers, group in (line for line in lines if len(line) == 3):
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        version_1 = bool(controllers)
-        base = root / "cpu" if version_1 else root
-        files = ["cpu.cfs_quota_us", "cpu.cfs_period_us"] if version_1 else ["cpu.max"]
-        here = base / group.lstrip("/")
-        for folder in (here, *here.parents):
-            if not folder.is_relative_to(base):
-                break
-            try:
-                words = " ".join((folder / name).read_text() for name in files).split()
-                if words[0] not in ("max", "-1"):
-                    limits.append(int(words[0]) / int(words[1]))
-            except (OSError, ValueError, IndexError, ZeroDivisionError):
-                continue
-    return min(limits, default=None)
-
-
 def _processes(settings: TrainSettings) -> tuple[int, int, str]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return settings.devices, settings.nodes, "as set"
@@ -103,18 +69,11 @@ def _processes(settings: TrainSettings) -> tuple[int, int, str]:
 
 
 def _device(settings: TrainSettings) -> tuple[str, str]:
-    import torch
-
-    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if settings.device == "auto":
-        best = next(name for name in ("cuda", "mps", "cpu") if has[name])
-        return best, f"the fastest of what is here: {', '.join(name for name in has if has[name])}"
-    if not has[settings.device]:
-        here = ", ".join(name for name in has if has[name])
-        raise VaekitError(
-            f"train.device is {settings.device!r}, but this machine has {here}; choose one of these"
-        )
-    return settings.device, "as set"
+    device = chosen(settings.device, "train.device")
+    return (
+        device,
+        "as set" if settings.device != "auto" else f"the fastest of what is here: {', '.join(here())}",
+    )
 
 
 def _batch_size(settings: TrainSettings, n: int) -> tuple[int, str]:
@@ -164,10 +123,9 @@ def _threads(settings: TrainSettings, work: int, local_processes: int) -> tuple[
         # Measured on two cores, MLP of 171,000 weights, batch 64: 3.2 ms a step with one thread, 4.2 ms with
         # two, and far steadier where others use the machine.
         return 1, "steps too small to share"
-    here = cores()
-    return max(
-        1, min(MOST_THREADS, here // local_processes)
-    ), f"{here} cores for {local_processes} process(es)"
+    count = cores()
+    threads = max(1, min(MOST_THREADS, count // local_processes))
+    return threads, f"{count} cores for {local_processes} process(es)"
 
 
 def _epochs(settings: TrainSettings, n_train: int) -> tuple[int, str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from torch import Tensor
 from vaekit import pictures, walks
 from vaekit.data import Batches, Preparation
 from vaekit.model import VAE
+from vaekit.run.looking import looking
+from vaekit.run.showing import latent_map
 
 if TYPE_CHECKING:
     from vaekit.data import Contract, Data, Split
@@ -64,7 +65,7 @@ def look(
             known = codes.isfinite().all(1)  # a run that has broken still gets its pictures
             if known.any():
                 label = None if drawn.label is None else drawn.label[some][known.numpy()]
-                keep("latent.png", _latent(codes[known], label, contract))
+                keep("latent.png", latent_map(codes[known], label, contract))
                 picture = _manifold(model, contract, codes[known], rows)
                 if picture is not None:
                     keep("manifold.png", picture)
@@ -120,22 +121,6 @@ def preview(data: Data, *, seed: int = 0) -> Any:
         shown = [(name, index) for name, index in zip(contract.labels, each, strict=True) if len(index)]
         pictured = [contract.picture(rows.at(index)[0]) for _, index in shown]
         return pictures.strip(pictured, [str(name) for name, _ in shown])
-
-
-@contextlib.contextmanager
-def looking(model: VAE, seed: int) -> Iterator[torch.device]:
-    """Eval mode, no gradient and a seed of one's own; modes and generators are as before afterwards."""
-    device = next(model.parameters()).device
-    training = [(module, module.training) for module in model.modules()]
-    devices = [device.index or 0] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices), torch.no_grad():
-            torch.manual_seed(seed)
-            model.eval()
-            yield device
-    finally:
-        for module, mode in training:
-            module.training = mode
 
 
 class _Rows:
@@ -197,20 +182,6 @@ def _samples(model: VAE, contract: Contract, rows: _Rows, x: Tensor) -> Any:
     each = torch.eye(len(contract.labels), device=rows.device)[:kinds].repeat_interleave(10, 0)
     shown = contract.picture(model.sample(len(each), each))
     return pictures.strip(np.split(shown, kinds), [str(name) for name in contract.labels[:kinds]])
-
-
-def _latent(codes: Tensor, label: np.ndarray | None, contract: Contract) -> Any:
-    title = f"latent codes of {len(codes):,} {'images' if contract.is_image else 'rows'}"
-    axes, points = ("$z_1$", "$z_2$"), codes
-    if codes.shape[1] == 1:
-        height = torch.rand(len(codes), 1)  # spread, so that points do not cover one another
-        points, axes = torch.cat((codes, height * codes.std().nan_to_num(1.0)), 1), ("$z_1$", "(spread)")
-    elif codes.shape[1] > 2:
-        points, share = walks.project(codes)
-        first, second = (100 * share).tolist()
-        axes = (f"principal direction 1 ({first:.0f} %)", f"principal direction 2 ({second:.0f} %)")
-        title += f", {codes.shape[1]} dimensions"
-    return pictures.latent_map(points, label, contract.labels or None, axes, title)
 
 
 def _manifold(model: VAE, contract: Contract, codes: Tensor, rows: _Rows) -> Any:
