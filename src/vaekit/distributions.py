@@ -27,12 +27,13 @@ class Distribution:
     """The contract. A law without a density (`Point`) returns None where a log-density is asked for."""
 
     event_dims: int
+    shaped: Tensor  # a parameter of shape batch + event
     reparameterised = False
 
     @property
     def batch_shape(self) -> torch.Size:
         """Shape of the parameters without the event; `()` where one law serves every row."""
-        raise NotImplementedError
+        return self.shaped.shape[: self.shaped.dim() - self.event_dims]
 
     @property
     def mean(self) -> Tensor:
@@ -82,10 +83,7 @@ class DiagonalGaussian(Distribution):
 
     def __init__(self, mean: Tensor, log_variance: Tensor, event_dims: int = 1) -> None:
         self._mean, self.log_variance, self.event_dims = full(mean), full(log_variance), event_dims
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self._mean.shape[: self._mean.dim() - self.event_dims]
+        self.shaped = self._mean
 
     @property
     def mean(self) -> Tensor:
@@ -126,10 +124,7 @@ class Point(Distribution):
 
     def __init__(self, value: Tensor, event_dims: int = 1) -> None:
         self.value, self.event_dims = full(value), event_dims
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.value.shape[: self.value.dim() - self.event_dims]
+        self.shaped = self.value
 
     @property
     def mean(self) -> Tensor:
@@ -152,10 +147,7 @@ class Laplace(Distribution):
 
     def __init__(self, mean: Tensor, log_scale: Tensor, event_dims: int = 1) -> None:
         self._mean, self.log_scale, self.event_dims = full(mean), full(log_scale), event_dims
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self._mean.shape[: self._mean.dim() - self.event_dims]
+        self.shaped = self._mean
 
     @property
     def mean(self) -> Tensor:
@@ -176,10 +168,7 @@ class Bernoulli(Distribution):
 
     def __init__(self, logits: Tensor, event_dims: int = 1) -> None:
         self.logits, self.event_dims = full(logits), event_dims
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.logits.shape[: self.logits.dim() - self.event_dims]
+        self.shaped = self.logits
 
     @property
     def mean(self) -> Tensor:
@@ -199,10 +188,7 @@ class Binomial(Distribution):
 
     def __init__(self, total: int, logits: Tensor, event_dims: int = 1) -> None:
         self.total, self.logits, self.event_dims = total, full(logits), event_dims
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.logits.shape[: self.logits.dim() - self.event_dims]
+        self.shaped = self.logits
 
     @property
     def mean(self) -> Tensor:
@@ -224,10 +210,7 @@ class Poisson(Distribution):
 
     def __init__(self, log_rate: Tensor, event_dims: int = 1) -> None:
         self.log_rate, self.event_dims = full(log_rate), event_dims
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.log_rate.shape[: self.log_rate.dim() - self.event_dims]
+        self.shaped = self.log_rate
 
     @property
     def mean(self) -> Tensor:
@@ -253,10 +236,7 @@ class Categorical(Distribution):
 
     def __init__(self, logits: Tensor, event_dims: int = 1, nominal: bool = False) -> None:
         self.logits, self.event_dims, self.nominal = full(logits), event_dims, nominal
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.logits.shape[: self.logits.dim() - 1 - self.event_dims]
+        self.shaped = self.logits[..., 0]
 
     @property
     def mean(self) -> Tensor:
@@ -290,10 +270,7 @@ class DiscretisedLogistic(Distribution):
     def __init__(self, mean: Tensor, log_scale: Tensor, levels: int, event_dims: int = 1) -> None:
         self.location, self.log_scale = full(mean), full(log_scale)
         self.levels, self.event_dims = levels, event_dims
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self.location.shape[: self.location.dim() - self.event_dims]
+        self.shaped = self.location
 
     @property
     def mean(self) -> Tensor:
@@ -332,10 +309,7 @@ class OptimalGaussian(Distribution):
 
     def __init__(self, mean: Tensor, running: Tensor, update: bool, event_dims: int = 1) -> None:
         self._mean, self.running, self.update, self.event_dims = full(mean), running, update, event_dims
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        return self._mean.shape[: self._mean.dim() - self.event_dims]
+        self.shaped = self._mean
 
     @property
     def mean(self) -> Tensor:

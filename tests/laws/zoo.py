@@ -40,9 +40,9 @@ def make_vae(prior: type, posterior: type, likelihood: type, condition: int = 0,
     )  # fmt: skip
     channels = SHAPE[0] * likelihood.outputs_per_element(LEVELS)
     decoder = MLP((LATENT,), (channels, *SHAPE[1:]), hidden=(8,), activation="tanh", condition=condition)
-    lik = given(likelihood, {"net": decoder, "levels": LEVELS, "divisor": (float(LEVELS),)})
-    if likelihood.__name__ == "PoissonLikelihood":
-        lik = likelihood(decoder, float(LEVELS))
+    one_unit = "divisor: float" in str(inspect.signature(likelihood)).replace("'", "")
+    divisor = float(LEVELS) if one_unit else (float(LEVELS),)
+    lik = given(likelihood, {"net": decoder, "levels": LEVELS, "divisor": divisor})
     vae = VAE(p, q, lik).double()
     with torch.no_grad():
         for parameter in vae.parameters():
