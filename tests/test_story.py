@@ -223,6 +223,8 @@ def test_encode_gives_every_row_its_code_and_decode_takes_them_back(capsys, digi
     assert float(first.split(",")[0]) == pytest.approx(float(codes["mean"][0, 0]), rel=1e-5)
     assert ask(capsys, "decode", digits_run, tmp_path / "codes.npz", "-o", tmp_path / "x.npy")[0] == 0
     assert np.load(tmp_path / "x.npy").shape == (1797, 1, 8, 8)
+    code, _, err = ask(capsys, "decode", digits_run, tmp_path / "codes.npz", "-o", tmp_path / "dec.png")
+    assert code == 0 and "the first 400 of 1,797" in err
 
 
 def test_decode_interpolate_traverse_manifold_reconstruct(capsys, digits_run, tmp_path):
@@ -281,7 +283,9 @@ def test_info_data_recipes_and_version(capsys, digits_run, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     code, out, _ = ask(capsys, "info", digits_run)
     assert code == 0 and "GaussianPosterior" in out
-    assert json.loads(ask(capsys, "info", digits_run, "--json")[1])
+    facts = json.loads(ask(capsys, "info", digits_run, "--json")[1])
+    assert type(facts["epochs"]) is int and facts["best"]["epoch"] <= facts["epochs"]
+    assert f"{facts['parameters']:,}" in out and f"{facts['epochs']} of {facts['planned']}" in out
     code, out, _ = ask(capsys, "data", "digits")
     assert code == 0 and out.startswith("digits: 1,797 images") and (tmp_path / "data.png").is_file()
     names = [line.split()[0] for line in ask(capsys, "recipes")[1].splitlines()]
@@ -369,6 +373,25 @@ def test_a_table_trains_from_its_path(capsys, tmp_path):
     assert code == 0 and "200 vectors of 5, real" in err and "(gaussian), 2 labels" in err
     sampled = vaekit.load(tmp_path / "r").sample(500, seed=0, noise=True)
     assert sampled.shape == (500, 5) and abs(sampled[:, 1].mean() - 100) < 5  # in the table's own units
+    assert "rows/s" in err and "images/s" not in err
+    for command, name in (("sample", "s.csv"), ("encode", "codes.csv"), ("encode", "codes.npz")):
+        assert ask(capsys, command, tmp_path / "r", "-o", tmp_path / name)[0] == 0
+    assert (tmp_path / "s.csv").read_text().startswith("a,b,c,d,e,z_0,")
+    named = [line.split(",")[-1] for line in (tmp_path / "codes.csv").read_text().splitlines()]
+    codes = np.load(tmp_path / "codes.npz")
+    assert named == ["label", *codes["labels"]] and set(named) == {"label", "x", "y"}
+    assert (
+        codes["label"].dtype == np.int64 and (codes["labels"] == np.array(["x", "y"])[codes["label"]]).all()
+    )
+    assert ask(capsys, "decode", tmp_path / "r", tmp_path / "s.csv", "-o", tmp_path / "d.csv")[0] == 0
+    assert (tmp_path / "d.csv").read_text().startswith("a,b,c,d,e\n")
+    walks = {"traverse": (), "manifold": ("-n", 3), "interpolate": ("--from", "1", "--to", "2")}
+    for command, more in walks.items():
+        picture = tmp_path / f"{command}.png"
+        assert (
+            ask(capsys, command, tmp_path / "r", *more, "-o", picture)[0] == 0
+            and min(shape_of(picture)) > 100
+        )
 
 
 # -- bad input: one line, exit code 2, nothing left behind

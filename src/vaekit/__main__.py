@@ -36,7 +36,9 @@ def run(arguments: list[str]) -> int:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except CycloptsError as error:
-        return _refuse(f"{str(error).strip().rstrip('.')}; see vaekit {_command(app, arguments)}--help")
+        # the list of commands is cut at eight, and ends in dots
+        message = str(error).strip().removesuffix(", ...").rstrip(".")
+        return _refuse(f"{message}; see vaekit {_command(app, arguments)}--help")
     except VaekitError as error:
         return _refuse(str(error))
     except KeyboardInterrupt as interruption:

@@ -32,8 +32,16 @@ Points = Annotated[
     list[str] | None, Parameter(consume_multiple=False, negative=(), allow_leading_hyphen=True)
 ]
 Set = Annotated[list[str] | None, Parameter(name="--set", negative=())]
-Allow = Annotated[list[str] | None, Parameter(name="--allow", negative=())]
+Allow = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--allow",
+        negative=(),
+        help="A module whose classes a recipe may name by import path; repeatable.",
+    ),
+]
 Split = Literal["train", "valid", "test"]
+PICTURED = 400  # items that a picture of decoded points shows
 
 
 @app.command
@@ -146,7 +154,20 @@ def sample(
     target = _target(output, "samples.png")
     opened = _open(run, allow)
     x, z = opened.sample(n, seed=seed, label=label, noise=noise, with_codes=True)
-    _items(opened, target, x, columns=columns, z=z)
+    names = opened.contract.labels if opened.condition and label is None else ()
+    each = n // len(names) if names else 0
+    if each and columns is None and _is_picture(target) and opened.contract.is_image:
+        # labels come in turn: a named row for each of them
+        by_label = x[: each * len(names)].reshape(each, len(names), *x.shape[1:]).swapaxes(0, 1)
+        _items(
+            opened,
+            target,
+            by_label.reshape(-1, *x.shape[1:]),
+            columns=each,
+            rows=[str(name) for name in names],
+        )
+    else:
+        _items(opened, target, x, columns=columns, z=z)
 
 
 @app.command
@@ -202,7 +223,7 @@ def encode(
     output
         F.npz, F.csv, F.parquet or F.png. Without it: codes.npz.
     seed
-        The seed of anything drawn: the bits of dynamically binarised rows are fixed, so nothing is.
+        Draws nothing; every command that writes takes it.
     """
     target = _target(output, "codes.npz")
     opened = _open(run, allow)
@@ -210,7 +231,11 @@ def encode(
     if _is_picture(target):
         _save_picture(opened.picture_of_codes(codes), target)
     else:
-        _save_arrays(target, "mean", codes.arrays())
+        arrays = codes.arrays()
+        if target.suffix.lower() in (".csv", ".parquet"):  # a table has one column of labels: names, if any
+            names = arrays.pop("labels")
+            arrays["label"] = names if opened.contract.named else codes.label
+        _save_arrays(target, "mean", arrays)
 
 
 @app.command
@@ -239,7 +264,11 @@ def decode(
     """
     target = _target(output, "decoded.png")
     opened = _open(run, allow)
-    x = opened.decode(_points(codes, point), label=label, noise=noise, seed=seed)
+    points = _points(codes, point)
+    if _is_picture(target) and len(points) > PICTURED:
+        print(f"vaekit: note: the first {PICTURED} of {len(points):,} points pictured", file=sys.stderr)
+        points = points[:PICTURED]
+    x = opened.decode(points, label=label, noise=noise, seed=seed)
     _items(opened, target, x)
 
 
@@ -268,12 +297,12 @@ def interpolate(
     output
         PNG, npz, npy. Without it: interpolation.png.
     seed
-        Seeds nothing here; kept so that every command that writes takes it.
+        Draws nothing; every command that writes takes it.
     """
     target = _target(output, "interpolation.png")
     opened = _open(run, allow)
     x, z = opened.interpolate(from_, to, steps=steps, path=path, label=label)
-    _items(opened, target, x, columns=steps, z=z)
+    _items(opened, target, x, columns=steps, steps=_ends("from", "to", len(x)), z=z)
 
 
 @app.command
@@ -300,12 +329,13 @@ def traverse(
     output
         PNG, npz, npy. Without it: traversal.png.
     seed
-        Seeds nothing here; kept so that every command that writes takes it.
+        Draws nothing; every command that writes takes it.
     """
     target = _target(output, "traversal.png")
     opened = _open(run, allow)
     x, z, names = opened.traverse(at, dimensions=dimensions, steps=steps, extent=extent, label=label)
-    _items(opened, target, x, columns=steps, rows=names, z=z)
+    ends = [end for name in names for end in _ends(f"{name} {-extent:+g}", f"{extent:+g}", steps)]
+    _items(opened, target, x, columns=steps, rows=names, steps=ends if steps > 1 else names, z=z)
 
 
 @app.command
@@ -331,7 +361,10 @@ def manifold(
     target = _target(output, "manifold.png")
     opened = _open(run, allow)
     x, z = opened.manifold(n, label=label, seed=seed)
-    _items(opened, target, x, columns=n, z=z)
+    if _is_picture(target) and not opened.contract.is_image:
+        _save_picture(opened.picture_of_grid(x, n), target)
+    else:
+        _items(opened, target, x, columns=n, z=z)
 
 
 @app.command
@@ -397,11 +430,7 @@ def info(run: Path, /, *, json: bool = False, allow: Allow = None) -> None:
 
     opened = _open(run, allow)
     facts = opened.info()
-    print(
-        j.dumps(facts, indent=2)
-        if json
-        else "\n".join(f"{name:<12} {value}" for name, value in facts.items())
-    )
+    print(j.dumps(facts, indent=2) if json else opened.facts_of(facts))
 
 
 @app.command
@@ -435,7 +464,7 @@ def data(
     seed
         Chooses the rows shown; the split is made with data.seed.
     json
-        Print the whole contract as JSON.
+        Print the whole contract as JSON, and draw no picture.
     """
     import json as j
 
@@ -449,7 +478,8 @@ def data(
     print(j.dumps(opened.contract.to_dict(), indent=2) if json else opened.contract.line())
     for sentence in opened.contract.preparation:
         print(f"data: {sentence}", file=sys.stderr)
-    _save_picture(preview(opened, seed=seed), target)
+    if not json:
+        _save_picture(preview(opened, seed=seed), target)
 
 
 @app.command
@@ -515,13 +545,19 @@ def _items(
     *,
     columns: int | None = None,
     rows: list[str] | None = None,
+    steps: list[str] | None = None,
     z: Any = None,
 ) -> None:
     """Write items x [N, ...] (data units) and their codes: a picture, or arrays."""
     if _is_picture(target):
-        _save_picture(run.picture_of(x, columns=columns, rows=rows), target)
+        _save_picture(run.picture_of(x, columns=columns, rows=rows, steps=steps), target)
     else:
-        _save_arrays(target, "x", {"x": x} if z is None else {"x": x, "z": z})
+        _save_arrays(target, "x", {"x": x} if z is None else {"x": x, "z": z}, {"x": run.contract.columns})
+
+
+def _ends(first: str, last: str, steps: int) -> list[str]:
+    """Names of the steps of a walk: its ends alone have one."""
+    return [first, *[""] * (steps - 2), last] if steps > 1 else [first]
 
 
 def _save_picture(image: Any, target: Path) -> None:
@@ -531,10 +567,12 @@ def _save_picture(image: Any, target: Path) -> None:
     print(target)
 
 
-def _save_arrays(target: Path, main: str, arrays: dict[str, Any]) -> None:
+def _save_arrays(
+    target: Path, main: str, arrays: dict[str, Any], names: dict[str, Any] | None = None
+) -> None:
     from vaekit.output import save
 
-    save(target, main, arrays)
+    save(target, main, arrays, names)
     print(target)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ UNREADABLE = (
     ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, OSError, EOFError, MemoryError, csv.Error,
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+_CODE = re.compile(r"(mean|z)_\d+")
+_NUMBERED = re.compile(r"(mean|log_variance|x|z)_\d+")
 
 
 def writable(path: Path) -> None:
@@ -33,11 +36,14 @@ def writable(path: Path) -> None:
         _has_pyarrow()
 
 
-def save(path: Path, main: str, arrays: Mapping[str, Any]) -> None:
+def save(
+    path: Path, main: str, arrays: Mapping[str, Any], names: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Write named arrays whose first axis is the rows, atomically.
 
     npz keeps all of them, npy the `main` one alone; csv and parquet make a column of each number, named
-    `mean_0`, `mean_1`, ... (or `label` where an array has one number a row). Arrays that are None are left out.
+    `mean_0`, `mean_1`, ... (or `label` where an array has one number a row). `names` holds the names of an
+    array's columns, taken where no other column could be meant. Arrays that are None are left out.
     Raises VaekitError for another ending, and for parquet without pyarrow.
     """
     writable(path)
@@ -50,10 +56,10 @@ def save(path: Path, main: str, arrays: Mapping[str, Any]) -> None:
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.save(file, kept[main], allow_pickle=False)
     else:
-        (_csv if ending == ".csv" else _parquet)(path, _columns(kept))
+        (_csv if ending == ".csv" else _parquet)(path, _columns(kept, names or {}))
 
 
-def _columns(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _columns(arrays: Mapping[str, np.ndarray], names: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
     """A column for each number of a row."""
     columns: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
@@ -61,7 +67,10 @@ def _columns(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             columns[name] = array
         else:
             flat = array.reshape(len(array), -1)
-            columns |= {f"{name}_{i}": flat[:, i] for i in range(flat.shape[1])}
+            own = list(names.get(name, ()))
+            if len(set(own) - set(arrays)) != flat.shape[1] or any(map(_NUMBERED.fullmatch, own)):
+                own = [f"{name}_{i}" for i in range(flat.shape[1])]
+            columns |= {column: flat[:, i] for i, column in enumerate(own)}
     return columns
 
 
@@ -137,7 +146,7 @@ def _read_codes(path: Path) -> np.ndarray:
 def _wanted(names: Iterable[str]) -> list[int]:
     """Which columns of a table are the points: those that `save` calls so, else all."""
     found = list(names)
-    return [i for i, name in enumerate(found) if name.startswith(("mean_", "z_"))] or list(range(len(found)))
+    return [i for i, name in enumerate(found) if _CODE.fullmatch(name)] or list(range(len(found)))
 
 
 def point_of(text: str) -> list[float]:

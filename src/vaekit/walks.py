@@ -95,6 +95,18 @@ def manifold(prior: Distribution, n: int, D: int = 2, draws: int = 10_000) -> Te
         return _at_quantiles(drawn, u.to(drawn))
 
 
+def grid(prior: Distribution, codes: Tensor, n: int, has_density: bool) -> Tensor:
+    """The latent points [n * n, D] that a decoded grid shows: at quantiles of the prior for D <= 2 ([n, 1] for D = 1),
+    of the codes [N, D] themselves where a posterior without a density has no prior to answer to, and in the plane
+    of the codes' first two principal directions for D > 2."""
+    D = codes.shape[-1]
+    if D > 2:
+        return plane(codes, n)
+    if not has_density:
+        return _at_quantiles(codes, quantile_grid(n, D).to(codes))
+    return manifold(prior, n, D)
+
+
 def project(codes: Tensor) -> tuple[Tensor, Tensor]:
     """Codes [N, D] on their first two principal directions: points [N, 2] and the shares of variance [2].
 

@@ -222,11 +222,12 @@ def test_regression_targets_are_no_classes():
         ("digit", "did you mean 'digits'"),
         (np.zeros((9, 4)), "every value is 0"),
         (np.eye(4)[:1], "1 row: at least 3"),
-        (np.array([[1.0, np.nan]] * 5), r"row 0 at \(1,\) holds NaN"),
+        (np.array([[1.0, np.nan]] * 5), r"row 0 \(counted from 0\), column 1 holds NaN"),
         (np.zeros((3, 0)), "shape 3x0"),
         (np.zeros(7), "shape 7"),
         (np.array([["a", "b"]]), "holds no plain numbers"),
-        (object(), "holds no plain numbers"),
+        (object(), "neither a path nor an array"),
+        (3, r"^3 \(int\) is neither a path nor an array"),
     ],
 )
 def test_what_cannot_be_data_is_one_clear_line(source, message):
@@ -274,3 +275,14 @@ def test_a_download_with_another_checksum_is_not_kept(tmp_path, monkeypatch):
     with pytest.raises(VaekitError, match="checksum"):
         open_data("mnist")
     assert not [f for f in tmp_path.rglob("*") if f.is_file()]
+
+
+def test_an_npz_says_what_each_key_was_taken_for():
+    rng = np.random.default_rng(0)
+    arrays = {"x_train": rng.normal(size=(20, 4)), "y_train": np.arange(20) % 2, "extra": np.zeros(3)}
+    assert (
+        "rows from the keys x_train; labels from y_train; ignored extra"
+        in open_data(arrays).contract.preparation
+    )
+    chosen = open_data({"a": rng.normal(size=(20, 4)), "b": np.zeros((20, 4))}, key="a").contract
+    assert "rows from the keys a; ignored b" in chosen.preparation

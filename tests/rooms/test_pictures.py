@@ -209,3 +209,19 @@ def test_fields_draw_a_map_for_each_column():
     assert near(picture, (5, 48, 97), 6) > 5000 and near(picture, (103, 0, 31), 6) > 5000
     with pytest.raises(VaekitError, match=r"expected \[n, n, F\]"):
         pictures.fields(np.zeros((6, 6)))
+
+
+def test_a_collapsed_cloud_fills_its_map():
+    from vaekit.pictures.plots import STRIP
+
+    for squeeze, filled in ((0.01, True), (1.5 / STRIP, False)):
+        codes = np.random.default_rng(0).uniform(-1, 1, size=(2000, 2)) * [1, squeeze]
+        ink = np.asarray(pictures.latent_map(codes)).astype(int)
+        rows = np.flatnonzero((np.ptp(ink, axis=2) > 30).any(1))  # the points alone have a colour
+        assert (np.ptp(rows) > 0.6 * len(ink)) == filled
+
+
+def test_the_steps_of_a_walk_stand_alone_with_their_names():
+    rows = np.random.default_rng(0).normal(size=(90, 4))
+    plain, named = pictures.vectors(rows), pictures.vectors(rows, steps=["z6 -2.5", *[""] * 88, "+2.5"])
+    assert named.height > plain.height

@@ -227,7 +227,7 @@ def test_codes_are_the_same_however_the_rows_come(made, digits, tmp_path):
         np.testing.assert_allclose(codes.mean, test, atol=1e-5)
     assert (run.encode(split="test").label == digits.test.label).all()
     np.testing.assert_allclose(run.encode(digits.test.x[3]).mean, test[3:4], atol=1e-5)
-    assert set(every.arrays()) == {"mean", "log_variance", "label"}
+    assert set(every.arrays()) == {"mean", "log_variance", "label", "labels"}
 
 
 def test_data_that_changed_since_the_run_are_told(made, digits, tmp_path):

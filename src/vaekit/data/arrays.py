@@ -97,7 +97,8 @@ def from_keys(arrays: Mapping[str, Any], what: str, options: Options) -> Raw:
     named_label = options.labels if isinstance(options.labels, str) and options.labels in keys else None
     if options.key is not None:
         label = named_label or _beside(options.key, keys)
-        return Raw({"all": _part(arrays, options.key, label)})
+        notes = _roles(keys, [options.key], [label] if label else [])
+        return Raw({"all": _part(arrays, options.key, label)}, notes=notes)
     found: dict[str, dict[str, str]] = {}
     for key in keys:
         split, what_for = role(key)
@@ -114,17 +115,23 @@ def from_keys(arrays: Mapping[str, Any], what: str, options: Options) -> Raw:
         parts = {"all": {"x": wide[0]}}
     if len(parts) > 1:
         parts.pop("all", None)
-    notes = (
-        [f"read from the keys {', '.join(r['x'] for r in parts.values())}"] if len(keys) > len(parts) else []
-    )
-    result = {
-        split: _part(arrays, parts[split]["x"], named_label or parts[split].get("y"))
+    taken = {
+        split: (parts[split]["x"], named_label or parts[split].get("y"))
         for split in (*SPLITS, "all")
         if split in parts
     }
+    notes = _roles(keys, [x for x, _ in taken.values()], [y for _, y in taken.values() if y])
+    result = {split: _part(arrays, x, y) for split, (x, y) in taken.items()}
     if len(result) == 1:
         result = {"all": next(iter(result.values()))}
     return Raw(result, notes=notes)
+
+
+def _roles(keys: Sequence[str], x: Sequence[str], y: Sequence[str]) -> list[str]:
+    """A sentence on what each key was taken for, where there is more than one."""
+    left = [key for key in keys if key not in (*x, *y)]
+    named = [("rows from the keys", x), ("labels from", list(dict.fromkeys(y))), ("ignored", left)]
+    return ["; ".join(f"{what} {', '.join(found)}" for what, found in named if found)] * (len(keys) > 1)
 
 
 def _beside(key: str, keys: Sequence[str]) -> str | None:
@@ -160,6 +167,11 @@ def from_python(source: Any, options: Options) -> Raw:
     if isinstance(source, tuple) and len(source) in (2, 3) and all(isinstance(s, tuple) for s in source):
         names = ("train", "test") if len(source) == 2 else SPLITS
         return Raw({n: from_value(s, n) for n, s in zip(names, source, strict=True)})
+    several = (list, tuple, Part, torch.utils.data.Dataset, torch.utils.data.DataLoader)
+    if not isinstance(source, several) and np.ndim(source) == 0:
+        text = repr(source)
+        text = text if len(text) <= 60 else text[:59] + "…"
+        raise VaekitError(f"{text} ({type(source).__name__}) is neither a path nor an array")
     return Raw({"all": from_value(source, "the array")})
 
 

@@ -143,6 +143,15 @@ class Contract:
             return np.asarray(ids).astype(str)
         return np.stack([np.asarray(w)[np.asarray(ids)[:, i]] for i, w in enumerate(self.categories)], axis=1)
 
+    @property
+    def named(self) -> bool:
+        """Whether the labels have names that say more than their numbers."""
+        return self.labels != tuple(map(str, range(len(self.labels))))
+
+    def names_of(self, label: np.ndarray) -> np.ndarray:
+        """Label numbers [N] -> their names; "" for a number below zero."""
+        return np.asarray([*map(str, self.labels), ""])[np.where(label < 0, len(self.labels), label)]
+
     def line(self) -> str:
         """The contract in one line."""
         what = "images" if self.is_image else "vectors"

@@ -69,8 +69,11 @@ def survey(x: Any, what: str, columns: tuple[str, ...] = ()) -> Survey:
 def _refuse_non_finite(rows: np.ndarray, start: int, what: str, columns: tuple[str, ...]) -> None:
     at = np.argwhere(~np.isfinite(rows))[0]
     value = "NaN" if np.isnan(rows[tuple(at)]) else "an infinite value"
-    place = f", column {columns[at[1]]!r}" if columns and rows.ndim == 2 else f" at {tuple(map(int, at[1:]))}"
-    raise VaekitError(f"{what}: row {start + int(at[0])}{place} holds {value}; drop or fill such rows first")
+    place = f" at {tuple(map(int, at[1:]))}"
+    if rows.ndim == 2:
+        place = f", column {columns[at[1]]!r}" if columns else f", column {int(at[1])}"
+    row = f"row {start + int(at[0])} (counted from 0)"
+    raise VaekitError(f"{what}: {row}{place} holds {value}; drop or fill such rows first")
 
 
 def on_grid(x: Any, n: float) -> bool:

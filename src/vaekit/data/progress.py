@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
 def bar(what: str, total: int, unit: str, *, show: bool = True) -> Iterator[Callable[[int], None]]:
     """Yield `advance(n)`. Rate and remaining time are shown on a terminal; elsewhere nothing is printed."""
-    if not show:
+    if not (show and sys.stderr.isatty()):
         yield lambda n: None
         return
     from rich.console import Console

@@ -108,6 +108,7 @@ def summary(model: VAE, seen: Readings, split: Split, contract: Contract, seed: 
         "binarized": contract.binarize,
         "data_hash": data_hash,
         "data_name": known_name(data_hash),
+        "source": contract.source,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -91,7 +92,8 @@ def read(
     images, pieces = plan(model, rows, len(split), K, memory)
     fused = torch.compile(weigh, dynamic=False) if compile else weigh
     columns, means, rates = Columns(), Moments(), Moments()
-    with progress_bar(len(split), progress) as advance:
+    unit = "images" if contract.is_image else "rows"
+    with progress_bar(len(split), progress, unit) as advance:
         for start in range(0, len(split), images):
             x, c = rows(np.arange(start, min(start + images, len(split))))
             q, p_z = model.posterior(x, c), model.prior(c)
@@ -207,9 +209,9 @@ def prepared(model: VAE, device: torch.device, seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with images a second and the time that remains; `shown=False` is silent."""
-    if not shown:
+def progress_bar(total: int, shown: bool, unit: str = "images") -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's stderr with images a second and the time that remains; `shown=False` is silent."""
+    if not (shown and sys.stderr.isatty()):
         yield lambda n: None
         return
     from rich.console import Console
@@ -224,7 +226,7 @@ def progress_bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
         def advance(n: int) -> None:
             bar.advance(task, n)
             speed = bar.tasks[task].speed
-            bar.update(task, rate=f"{speed:,.0f} images/s" if speed else "")
+            bar.update(task, rate=f"{speed:,.0f} {unit}/s" if speed else "")
 
         yield advance
 

@@ -54,6 +54,7 @@ def ramp(t: Tensor, warm_up: float, schedule: Ramp, cycles: int) -> Tensor:
     rises linearly over the first `warm_up` of each (Fu et al. 2019, https://arxiv.org/abs/1903.10145, eq. 6); t = 1
     counts as the end of the last cycle.
     """
+    t = torch.as_tensor(t)
     if warm_up <= 0:
         return torch.ones_like(t)
     if schedule == "cyclical":

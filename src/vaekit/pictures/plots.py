@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 INK, FAINT, RULE = "#2d2d2d", "#6e6e6e", "#e6e6e6"
 TRAIN, VALID = "#9aa5b1", "#c2410c"
 DPI = 144
+STRIP = 4  # how many times as long as wide a cloud of codes may be before its axes are scaled apart
 PARTS = (("total", "reconstruction + KL"), ("distortion", "reconstruction"), ("rate", "KL"))
 
 
@@ -23,13 +24,15 @@ def latent_map(
     codes: Any,
     labels: Any = None,
     names: Sequence[str] | None = None,
-    axis_labels: tuple[str, str] = ("$z_1$", "$z_2$"),
+    axis_labels: tuple[str, str] = ("$z_0$", "$z_1$"),
     title: str | None = None,
 ) -> Image:
     """Codes [N, 2] as points, coloured by label [N].
 
     Whole-number labels of at most 20 kinds get a colour each, a legend and their name at their centre;
     other numbers, or more kinds, a colour bar. A label below zero or not finite is drawn grey.
+    Both axes have one scale, unless one way the points reach more than four times as far as the other: a nearly
+    collapsed cloud would be a strip.
     """
     points = array(codes)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
@@ -49,7 +52,9 @@ def latent_map(
                 f"latent_map: {list(values.shape)} labels for {len(points)} codes; give one each"
             )
         _coloured(figure, axes, points[order], values[order], names, style)
-    axes.set_aspect("equal", adjustable="datalim")
+    finite = points[np.isfinite(points).all(1)]
+    if len(finite) < 2 or np.ptp(finite, axis=0).max() <= STRIP * np.ptp(finite, axis=0).min():
+        axes.set_aspect("equal", adjustable="datalim")
     _dress(axes, xlabel=axis_labels[0], ylabel=axis_labels[1], title=title)
     return _image(figure)
 
@@ -81,8 +86,12 @@ def curves(history: Sequence[Mapping[str, Any]]) -> Image:
         if place == 1:
             if "valid" in lines and len(lines["valid"][0]) > 1:
                 x, y = lines["valid"]
-                best = int(np.argmin(y))
-                axes.plot(x[best], y[best], "o", color=VALID, markersize=5, label=f"best {y[best]:.2f}")
+                # what training judged by is the loss, which need not be the sum drawn here (beta, IWAE)
+                loss = _lines(history, "loss").get("valid", (x, y))[1]
+                best = int(np.argmin(loss if len(loss) == len(y) else y))
+                axes.plot(
+                    x[best], y[best], "o", color=VALID, markersize=5, label=f"best epoch, {y[best]:.2f}"
+                )
             axes.legend(frameon=False, fontsize=10, labelcolor=INK, loc="upper right", handlelength=1.4)
         axes.grid(axis="y", color=RULE, linewidth=0.8)
         axes.locator_params(axis="x", integer=True, nbins=6)

@@ -23,10 +23,12 @@ def vectors(
     others: Any = None,
     columns: Sequence[str] | None = None,
     titles: tuple[str, str] = ("original", "reconstruction"),
+    steps: Sequence[str] | None = None,
 ) -> Image:
     """Rows [N, F] as a heat map, beside other rows [M, F] (reconstructions, samples) on one colour scale.
 
-    With F = 2 the rows are points in one plot instead. `columns` names the F columns.
+    With F = 2 the rows are points in one plot instead. `columns` names the F columns,
+    `steps` the rows of a walk ("" where one needs no name).
     """
     sides = [array(side) for side in (originals, others) if side is not None]
     if any(side.ndim != 2 or not side.size for side in sides) or len({side.shape[-1] for side in sides}) > 1:
@@ -37,7 +39,10 @@ def vectors(
     scale = _scale(np.concatenate(sides))
     rows, features = max(len(side) for side in sides), sides[0].shape[1]
     names = [_short(str(c), 16) for c in columns] if columns and features <= NAMED else []
-    width, height = float(np.clip(0.22 * features, 3.4, 6.5)), float(np.clip(0.2 * rows + 1, 2.6, 8))
+    width, height = (
+        float(np.clip(0.22 * features, 3.4, 6.5)),
+        float(np.clip(0.2 * rows + 1, 2.6, 24 if steps else 8)),
+    )
     figure = _figure(len(sides) * width + 1.0, height + (1.0 if names else 0))
     panels = figure.subplots(1, len(sides), sharey=True, squeeze=False)[0]
     for axes, values, title in zip(panels, sides, titles, strict=False):
@@ -47,13 +52,17 @@ def vectors(
         axes.set_yticks([])
         if names:
             axes.set_xticks(range(features), names, rotation=90)
-    panels[0].set_ylabel("row", color=INK, fontsize=11)
+    if steps:
+        named = [i for i, step in enumerate(steps) if step]
+        panels[0].set_yticks(named, [steps[i] for i in named])
+    else:
+        panels[0].set_ylabel("row", color=INK, fontsize=11)
     _bar(figure, drawn, panels)
     return _image(figure)
 
 
 def fields(
-    values: Any, columns: Sequence[str] | None = None, axis_labels: tuple[str, str] = ("$z_1$", "$z_2$")
+    values: Any, columns: Sequence[str] | None = None, axis_labels: tuple[str, str] = ("$z_0$", "$z_1$")
 ) -> Image:
     """Decoded rows [n, n, F] over a latent grid: a small map for each of the first 16 columns.
 

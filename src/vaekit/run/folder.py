@@ -51,11 +51,19 @@ class RunFolder:
             return cls._next(Path(root), re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "run")
         folder = cls(Path(path).expanduser())
         if not folder._take():
-            how = (
-                f"go on with it (vaekit train --resume {folder.path}), or " if folder.recipe.exists() else ""
-            )
-            raise VaekitError(f"{folder.path} exists already; {how}choose another -o")
+            raise folder._taken()
         return folder
+
+    @classmethod
+    def refuse_taken(cls, path: str | os.PathLike[str]) -> None:
+        """Raise the VaekitError that `create` would raise for a path that is somebody's, and make nothing."""
+        folder = cls(Path(path).expanduser())
+        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+            raise folder._taken()
+
+    def _taken(self) -> VaekitError:
+        how = f"go on with it (vaekit train --resume {self.path}), or " if self.recipe.exists() else ""
+        return VaekitError(f"{self.path} exists already; {how}choose another -o")
 
     @classmethod
     def _next(cls, root: Path, name: str) -> RunFolder:

@@ -107,14 +107,25 @@ def info(run: Run) -> dict[str, Any]:
     lines = run.metrics() if run.folder is not None else []
     if lines:
         last = lines[-1]
-        facts["epochs"] = f"{last['epoch']} of {recipe.train.epochs}"
+        facts["epochs"], facts["planned"] = last["epoch"], recipe.train.epochs
         facts["steps"] = last["step"]
         judged = [line for line in lines if line.get("valid_loss") is not None]
         if judged:
             best = min(judged, key=lambda line: line["valid_loss"])
-            facts["best"] = f"validation loss {best['valid_loss']:.2f} nats at epoch {best['epoch']}"
+            facts["best"] = {"validation_loss": best["valid_loss"], "epoch": best["epoch"]}
         facts["skipped"] = sum(line.get("skipped") or 0 for line in lines)
     return {name: value for name, value in facts.items() if value != ""}
+
+
+def lines(info: Mapping[str, Any]) -> str:
+    """The facts as lines for a person."""
+    shown = {name: f"{value:,}" if type(value) is int else value for name, value in info.items()}
+    if "epochs" in shown:
+        shown["epochs"] = f"{shown['epochs']} of {shown.pop('planned')}"
+    if "best" in shown:
+        best = info["best"]
+        shown["best"] = f"validation loss {best['validation_loss']:,.2f} nats at epoch {best['epoch']:,}"
+    return "\n".join(f"{name:<12} {value}" for name, value in shown.items())
 
 
 def _with_net(part: Any) -> str:

@@ -29,18 +29,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes of rows: `mean` [N, D], `log_variance` [N, D] and `label` int64 [N], None where there is none."""
+    """Codes of rows: `mean` [N, D], `log_variance` [N, D], `label` int64 [N] and the names of these, `labels` [N].
+
+    What there is not is None; a row without a label has -1 and "". `split` names the split they are of.
+    """
 
     mean: np.ndarray
     log_variance: np.ndarray | None
     label: np.ndarray | None
+    labels: np.ndarray | None = None
+    split: str = ""
 
     def __len__(self) -> int:
         return len(self.mean)
 
     def arrays(self) -> dict[str, np.ndarray | None]:
         """By the names that `vaekit encode` writes."""
-        return {"mean": self.mean, "log_variance": self.log_variance, "label": self.label}
+        return {
+            "mean": self.mean, "log_variance": self.log_variance, "label": self.label, "labels": self.labels,
+        }  # fmt: skip
 
 
 class Run:
@@ -145,6 +152,12 @@ class Run:
         """
         if n < 1:
             raise VaekitError(f"{n} samples asked for; ask for at least 1")
+        if not getattr(self.model.posterior, "has_density", True):
+            warnings.warn(
+                f"{type(self.model.posterior).__name__} fits no prior to its codes: these are decoded draws from "
+                f"{type(self.model.prior).__name__}, not samples of the data",
+                stacklevel=2,
+            )
         with self.looking(seed):
             c = self.conditions(n, label, turns=True)
             z = self.model.draw(n, c)
@@ -166,7 +179,8 @@ class Run:
             spread = torch.cat(
                 [v.expand_as(m).cpu() for v, m in zip(log_variances, means, strict=True)]
             ).numpy()
-        return Codes(torch.cat(means).numpy(), spread, rows.label)
+        names = None if rows.label is None else self.contract.names_of(rows.label)
+        return Codes(torch.cat(means).numpy(), spread, rows.label, names, rows.name)
 
     def decode(
         self, points: Any, *, label: Any = None, noise: bool = False, seed: int | None = None
@@ -247,6 +261,12 @@ class Run:
 
         return info(self)
 
+    def facts_of(self, info: Mapping[str, Any]) -> str:
+        """The facts as lines for a person."""
+        from vaekit.run.judging import lines
+
+        return lines(info)
+
     def table_of(self, evaluation: Mapping[str, Any]) -> str:
         """An evaluation as lines for a person."""
         from vaekit.run.judging import table
@@ -254,12 +274,27 @@ class Run:
         return table(evaluation)
 
     def picture_of(
-        self, x: np.ndarray, *, columns: int | None = None, rows: Sequence[str] | None = None
+        self,
+        x: np.ndarray,
+        *,
+        columns: int | None = None,
+        rows: Sequence[str] | None = None,
+        steps: Sequence[str] | None = None,
     ) -> Image:
-        """Items [N, ...] in data units as a picture; with `rows` a name for each row of `columns`."""
+        """Items [N, ...] in data units as a picture; with `rows` a name for each row of `columns`.
+
+        Vectors stand beside rows of the data; those of a walk, which have `rows` or `steps` (a name an item),
+        stand alone.
+        """
         from vaekit.run.showing import items
 
-        return items(self, x, columns, rows)
+        return items(self, x, columns, rows, steps)
+
+    def picture_of_grid(self, x: np.ndarray, side: int) -> Image:
+        """A decoded latent grid [side * side, ...] in data units; for vectors a small map a column."""
+        from vaekit.run.showing import latent_grid
+
+        return latent_grid(self, x, side)
 
     def picture_of_pairs(self, originals: np.ndarray, reconstructions: np.ndarray) -> Image:
         """Originals above their reconstructions."""
@@ -271,4 +306,4 @@ class Run:
         """The latent map, coloured by label; the principal plane where D > 2."""
         from vaekit.run.showing import latent_map
 
-        return latent_map(torch.from_numpy(codes.mean), codes.label, self.contract)
+        return latent_map(torch.from_numpy(codes.mean), codes.label, self.contract, codes.split)

@@ -74,16 +74,15 @@ def manifold(run: Run, n: int, label: Any, seed: int) -> tuple[np.ndarray, np.nd
         raise VaekitError("this model has no latent dimensions, so there is no latent grid")
     label = 0 if label is None and run.condition else label
     with run.looking(seed):
-        if run.model.latent <= 2:
-            z = walks.manifold(run.model.prior(run.conditions(1, label)), n, run.model.latent)
-        else:
-            codes = _codes(run)
-            means = (
-                torch.from_numpy(codes.mean)
-                if codes is not None
-                else run.model.draw(LOOKED_AT, run.conditions(LOOKED_AT, turns=True))
-            )
-            z = walks.plane(means.to(run.device), n)
+        codes = _codes(run)
+        means = (
+            torch.from_numpy(codes.mean)
+            if codes is not None
+            else run.model.draw(LOOKED_AT, run.conditions(LOOKED_AT, turns=True))
+        )
+        prior = run.model.prior(run.conditions(1, label))
+        has_density = getattr(run.model.posterior, "has_density", True)
+        z = walks.grid(prior, means.to(run.device), n, has_density)
     z = z.reshape(-1, run.model.latent)
     return _decoded(run, z, label), z.cpu().numpy()
 

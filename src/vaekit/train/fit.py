@@ -58,6 +58,7 @@ def fit(
     torch.Size([16, 1, 8, 8])
     """
     from vaekit import recipe as room
+    from vaekit.run import RunFolder
 
     say = _voice(progress)
     options = {
@@ -70,6 +71,8 @@ def fit(
         "kind": kind,
     }
     overrides = list(set)
+    if output is not None:
+        RunFolder.refuse_taken(output)  # before large data are read
     # read once for its own sake: what is wrong with an override is said before any data are opened
     room.load(recipe or room.DEFAULT, overrides)
     named = dict(room.overrides_tree(overrides).get("data", {}))
@@ -200,7 +203,7 @@ def _run(
         raise VaekitError(refusal)
     folder = RunFolder(path)
     say(
-        f"{parameters:,} parameters, latent {resolved.model.latent}, {settings.epochs} epochs, "
+        f"{parameters:,} parameters, latent {resolved.model.latent}, {_epochs(settings.epochs)}, "
         f"batch {settings.batch_size}, {settings.device} {settings.precision} ({reasons['precision']}), "
         f"{settings.threads} thread{'s' * (settings.threads != 1)}"
     )
@@ -244,6 +247,10 @@ def _train(
         state = checkpoint.load(folder.checkpoint, torch.device("cpu"))
         if state is not None:
             checkpoint.check(state, settings, Plan.of(settings, len(opened.train)))
+            if settings.epochs is not None and settings.epochs < state["epoch"]:
+                raise VaekitError(
+                    f"train.epochs={settings.epochs}, but {folder.path} has done {state['epoch']} epochs; ask for more"
+                )
         if fabric.global_rank == 0:
             folder.write_recipe(recipe)  # only now: a change that is refused must leave the run as it was
     condition = recipe.model.condition == "label"
@@ -295,7 +302,13 @@ def _verdict(outcome: Outcome, folder: RunFolder, pictures: bool) -> str:
         best = f", best validation loss {outcome.best_value:.2f} nats at epoch {outcome.best_epoch}"
     skipped = f", {outcome.skipped} steps skipped" if outcome.skipped else ""
     where = f"look at {folder.pictures}" if pictures else f"the run is {folder.path}"
-    return f"{outcome.reason} after {outcome.epochs} epochs, {outcome.seconds:.1f} s{best}{skipped}; {where}"
+    return (
+        f"{outcome.reason} after {_epochs(outcome.epochs)}, {outcome.seconds:.1f} s{best}{skipped}; {where}"
+    )
+
+
+def _epochs(count: int | None) -> str:
+    return f"{count} epoch{'s' * (count != 1)}"
 
 
 def _voice(progress: bool | None) -> Any:

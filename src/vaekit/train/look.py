@@ -65,7 +65,7 @@ def look(
             known = codes.isfinite().all(1)  # a run that has broken still gets its pictures
             if known.any():
                 label = None if drawn.label is None else drawn.label[some][known.numpy()]
-                keep("latent.png", latent_map(codes[known], label, contract))
+                keep("latent.png", latent_map(codes[known], label, contract, drawn.name))
                 picture = _manifold(model, contract, codes[known], rows)
                 if picture is not None:
                     keep("manifold.png", picture)
@@ -104,7 +104,7 @@ def peek(
 
 
 def preview(data: Data, *, seed: int = 0) -> Any:
-    """Training rows as the model will see them, a `PIL.Image`.
+    """Training rows, a `PIL.Image`: images as the model will see them, tables in their own units.
 
     A row of images for each label where there are 2 to 20, else a grid; rows of a table as a heat map.
     """
@@ -113,7 +113,8 @@ def preview(data: Data, *, seed: int = 0) -> Any:
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         if not contract.is_image:
-            return pictures.vectors(rows.spread(ROWS, seed)[0], None, contract.columns or None, ("rows", ""))
+            values = contract.unscale(rows.spread(ROWS, seed)[0])
+            return pictures.vectors(values, None, contract.columns or None, ("rows", ""))
         if split.label is None or not 1 < len(contract.labels) <= 20:
             return pictures.grid(contract.picture(rows.spread(SAMPLES, seed)[0]))
         order = np.random.default_rng(seed).permutation(len(split))
@@ -189,11 +190,7 @@ def _manifold(model: VAE, contract: Contract, codes: Tensor, rows: _Rows) -> Any
     D = model.latent
     side = 15 if max(contract.shape[-2:]) <= 32 else 11  # odd, so that the median stands in the middle
     c = rows.cycled(1)
-    if D <= 2:
-        p_z = model.prior(c)
-        z = walks.manifold(p_z, side, D)
-    else:
-        z = walks.plane(codes, side)
+    z = walks.grid(model.prior(c), codes, side, getattr(model.posterior, "has_density", True))
     z = z.to(rows.device).float()
     c = None if c is None else c.expand(len(z), -1)
     step = max(1, (1 << 22) // int(np.prod(contract.shape)))
@@ -204,5 +201,5 @@ def _manifold(model: VAE, contract: Contract, codes: Tensor, rows: _Rows) -> Any
         return pictures.grid(shown, side) if D > 1 else pictures.strip([shown])
     if D == 1:
         return None
-    names = ("$z_1$", "$z_2$") if D == 2 else ("principal direction 1", "principal direction 2")
+    names = ("$z_0$", "$z_1$") if D == 2 else ("principal direction 1", "principal direction 2")
     return pictures.fields(decoded.reshape(side, side, -1), contract.columns or None, names)

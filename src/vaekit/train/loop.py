@@ -64,6 +64,7 @@ def train(
     fabric = fabric or start(settings)
     with working(settings, fabric.device), Interrupt() as interrupt:
         shown = choose(progress, fabric.global_rank)
+        shown.unit = "images" if data.contract.is_image else "rows"
         loop = Loop(objective, data, settings, folder, condition, fabric, shown, interrupt, on_epoch)
         try:
             if resume:

@@ -17,7 +17,9 @@ SHOWN = (("distortion", "reconstruction"), ("rate", "KL"))
 
 
 class Progress:
-    """The contract, and the silent one."""
+    """The contract, and the silent one. `unit` is what the rows are called."""
+
+    unit = "images"
 
     def begin(self, plan: Plan, step: int) -> None:
         """Training starts, or goes on, before `step`."""
@@ -55,7 +57,7 @@ class Lines(Progress):
         self.last = now
         per_step = (now - self.started) / max(1, record["step"] - self.first_step)
         left = "" if last_epoch else f" · {clock(per_step * (self.plan.steps - record['step']))} left"
-        speed = f" · {record['time']['images_per_second']:,.0f} images/s"
+        speed = f" · {record['time']['images_per_second']:,.0f} {self.unit}/s"
         self.say(f"epoch {record['epoch']}/{self.plan.epochs}{nats(record)}{speed}{left}")
 
     def say(self, text: str) -> None:
@@ -101,7 +103,7 @@ class Bar(Progress):
         left = (self.plan.steps - step) / self.steps_per_second if self.steps_per_second else None
         self.bar.update(
             self.task, completed=step, epoch=f"{epoch}/{self.plan.epochs}",
-            speed=f"{self.speed:,.0f} images/s", left="" if left is None else f"{clock(left)} left",
+            speed=f"{self.speed:,.0f} {self.unit}/s", left="" if left is None else f"{clock(left)} left",
             terms=nats(means, prefix="").removeprefix(" · "), refresh=True,
         )  # fmt: skip
 
