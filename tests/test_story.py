@@ -394,6 +394,21 @@ def test_a_table_trains_from_its_path(capsys, tmp_path):
         )
 
 
+def test_an_array_is_data_and_its_run_can_be_asked_at_once(tmp_path):
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    x = digits.images[:300].astype(np.float32)
+    run_ = vaekit.fit((x, digits.target[:300]), output=tmp_path / "r", latent=2, set=["train.epochs=2"])
+    assert run_.contract.kind == "levels" and run_.contract.shape == (1, 8, 8)
+    assert len(run_.evaluate(k=(1, 5))["nll"]) == 2
+    assert run_.encode(x[:7]).mean.shape == (7, 2)
+    with pytest.raises(vaekit.VaekitError, match="give the data again"):
+        vaekit.resume(tmp_path / "r", set=["train.epochs=3"])
+    again = vaekit.resume(tmp_path / "r", set=["train.epochs=3"], data=(x, digits.target[:300]))
+    assert len(again.metrics()) == 3
+
+
 # -- bad input: one line, exit code 2, nothing left behind
 
 

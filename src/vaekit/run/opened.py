@@ -66,7 +66,7 @@ class Run:
     ) -> None:
         self.path, self.recipe, self.contract = path, recipe, contract
         self.objective, self.folder = objective, folder
-        self._own: Data | None = None
+        self.own: Data | None = None  # the run's data, once opened
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}: {self.recipe.name or 'recipe'}, {self.contract.line()})"
@@ -96,13 +96,13 @@ class Run:
 
     def data(self) -> Data:
         """The run's own data, opened once. Raises VaekitError if they have gone or broken the contract."""
-        if self._own is None:
-            self._own = inputs.own_data(self, self.contract)
-            if self._own.contract.hash != self.contract.hash:
+        if self.own is None:
+            self.own = inputs.own_data(self, self.contract)
+            if self.own.contract.hash != self.contract.hash:
                 warnings.warn(
                     f"the data at {self.recipe.data.source} have changed since this run", stacklevel=2
                 )
-        return self._own
+        return self.own
 
     def rows(self, data: Any = None, split: str = "test", label: Any = None) -> Split:
         """Rows as a split: of the run's own data, or of others, which must keep the contract.

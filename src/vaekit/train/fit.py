@@ -285,7 +285,9 @@ def _train(
         )  # fmt: skip
     fabric.barrier()
     say(_verdict(outcome, folder, settings.pictures))
-    return load(folder.path, nets=nets, allow=allow)
+    run = load(folder.path, nets=nets, allow=allow)
+    run.own = opened  # an array has no path to be opened from again
+    return run
 
 
 def _interrupted(outcome: Outcome, folder: RunFolder) -> None:
