@@ -7,9 +7,18 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a test worker: the workers share the cores
 
+import signal
+import threading
 from pathlib import Path
 
 import pytest
+
+# A shell's background job starts with Ctrl-C ignored, and so would every process that a test starts and interrupts.
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 
