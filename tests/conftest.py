@@ -11,6 +11,7 @@ import signal
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 # A shell's background job starts with Ctrl-C ignored, and so would every process that a test starts and interrupts.
@@ -46,4 +47,19 @@ def digits_run(tmp_path_factory):
         ["train", "digits", "-o", str(folder), "--latent", "2", "--seed", "1", "--set", "train.epochs=8"]
     )
     assert code == 0
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """A folder of two classes of small PNGs, drawn from the digits."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    folder = tmp_path / "pictures"
+    for label in (0, 1):
+        (folder / f"class-{label}").mkdir(parents=True)
+        for i, x in enumerate(digits.images[digits.target == label][:40]):
+            Image.fromarray((x * 15.9).astype(np.uint8)).save(folder / f"class-{label}" / f"{i:02d}.png")
     return folder
