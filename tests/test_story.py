@@ -192,6 +192,14 @@ def test_a_folder_of_images_trains_from_its_path(capsys, pictures, tmp_path):
     assert len(codes.mean) == 80 and set(codes.label) == {0, 1}
 
 
+def test_set_may_change_what_only_the_chosen_recipe_has(capsys, pictures, tmp_path):
+    command = ["train", pictures, "--size", 16, "-o", tmp_path / "r", "--set", "train.epochs=1"]
+    command += ["--set", "posterior.net.channels=[4,8]", "--set", "likelihood.net.channels=[8,4]"]
+    code, _, err = ask(capsys, *command)
+    assert code == 0 and "recipe images" in err, err
+    assert list(vaekit.load(tmp_path / "r").recipe.posterior.net.arguments["channels"]) == [4, 8]
+
+
 def test_a_table_trains_from_its_path(capsys, tmp_path):
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 5)) * [1, 10, 0.1, 5, 1] + [0, 100, 0, 0, 3]

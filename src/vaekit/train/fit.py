@@ -73,8 +73,10 @@ def fit(
     overrides = list(set)
     if output is not None:
         RunFolder.refuse_taken(output)  # before large data are read
-    # read once for its own sake: what is wrong with an override is said before any data are opened
-    room.load(recipe or room.DEFAULT, overrides)
+    # what is wrong with an override is said before any data are opened; as long as the recipe is to be chosen
+    # from the data, only those that say which data
+    early = overrides if recipe is not None else [o for o in overrides if o.strip().startswith("data.")]
+    room.load(recipe or room.DEFAULT, early)
     named = dict(room.overrides_tree(overrides).get("data", {}))
     source = named.pop("source", None) if data is None else data
     options = named | {name: value for name, value in options.items() if value is not None}
