@@ -173,3 +173,23 @@ def test_a_zip_is_read_as_a_folder_is(capsys, pictures, tmp_path):
             archive.write(path, path.relative_to(pictures))
     code, out, _ = ask(capsys, "data", tmp_path / "pictures.zip", "-o", tmp_path / "data.png")
     assert code == 0 and "80 images 1x8x8" in out and "2 labels" in out
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["objective.draws=0", "objective.warm_up=-1", "objective.warm_up=2", "objective.beta=-1", "objective.free_bits=-1",
+     "prior.kind=MixturePrior prior.components=0", "prior.kind=VampPrior prior.components=0",
+     "objective.kind=IWAE objective.draws=0"],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused_before_a_run_is_made(capsys, tmp_path, monkeypatch, change):
+    monkeypatch.chdir(tmp_path)
+    key = change.split()[-1].split("=")[0].split(".")[1]
+    sets = [word for part in change.split() for word in ("--set", part)]
+    assert key in refused(capsys, "train", *sets)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_reconstruct_is_refused(capsys, digits_run, tmp_path):
+    assert "0 reconstructions" in refused(
+        capsys, "reconstruct", digits_run, "-n", 0, "-o", tmp_path / "x.png"
+    )

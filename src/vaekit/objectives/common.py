@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vaekit.errors import VaekitError
 from vaekit.model import VAE, initialise
 
 Losses = Tensor | dict[str, Tensor]
@@ -39,6 +40,16 @@ class Objective(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None, t: Tensor) -> tuple[Losses, dict[str, Tensor]]:
         raise NotImplementedError
+
+
+def check_settings(draws: int, warm_up: float, beta: float = 1.0, free_bits: float = 0.0) -> None:
+    """Raise VaekitError for settings under which a bound means nothing."""
+    if draws < 1:
+        raise VaekitError(f"objective.draws is {draws}; give at least 1")
+    if not 0 <= warm_up <= 1:
+        raise VaekitError(f"objective.warm_up is {warm_up}, a fraction of training; give 0 to 1")
+    if not beta >= 0 or not free_bits >= 0:
+        raise VaekitError(f"objective.beta is {beta} and free_bits {free_bits}; neither may be negative")
 
 
 def constant(module: nn.Module, *inputs: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vaekit.errors import VaekitError
 from vaekit.model import VAE
-from vaekit.objectives.common import Objective, Ramp, ramp
+from vaekit.objectives.common import Objective, Ramp, check_settings, ramp
 
 
 class ELBO(Objective):
@@ -41,6 +41,7 @@ class ELBO(Objective):
         draws: int = 1,
     ) -> None:
         super().__init__(model)
+        check_settings(draws, warm_up, beta, free_bits)
         if free_bits and capacity is not None:
             raise VaekitError(
                 "objective.free_bits and objective.capacity both bend the rate; choose one of them"

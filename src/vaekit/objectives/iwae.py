@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vaekit.errors import VaekitError
 from vaekit.model import VAE, Trace
-from vaekit.objectives.common import Objective, Ramp, ramp
+from vaekit.objectives.common import Objective, Ramp, check_settings, ramp
 
 
 class IWAE(Objective):
@@ -24,8 +24,7 @@ class IWAE(Objective):
             raise VaekitError(
                 f"{name} needs a posterior with a density; {posterior} has none: use ELBO with beta 0"
             )
-        if draws < 1:
-            raise VaekitError(f"objective.draws is {draws}; give at least 1")
+        check_settings(draws, warm_up)
         self.draws, self.warm_up, self.schedule = draws, warm_up, schedule
 
     def tempered(self, trace: Trace, beta: Tensor) -> Tensor:

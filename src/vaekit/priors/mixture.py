@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vaekit.distributions import DiagonalGaussian, Mixture
+from vaekit.errors import VaekitError
 
 
 class MixturePrior(nn.Module):
@@ -15,6 +16,8 @@ class MixturePrior(nn.Module):
 
     def __init__(self, latent: int, components: int = 10) -> None:
         super().__init__()
+        if components < 1:
+            raise VaekitError(f"prior.components is {components}; a mixture needs at least 1")
         self.latent = latent
         self.logits = nn.Parameter(torch.zeros(components))
         # apart from the start, or all components stay alike: spread as draws of N(0, I) are

@@ -29,6 +29,8 @@ class VampPrior(nn.Module):
             raise VaekitError(
                 f"VampPrior needs a posterior with a density; {type(posterior).__name__} has none"
             )
+        if components < 1:
+            raise VaekitError(f"prior.components is {components}; a mixture needs at least 1")
         self.latent = latent
         self._posterior = (
             posterior,

@@ -194,6 +194,8 @@ class Run:
         self, data: Any = None, *, n: int | None = None, split: str = "test", seed: int = 0, label: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Originals [N, ...] and the centre of p(x given their mean code); the seed chooses `n` rows."""
+        if n is not None and n < 1:
+            raise VaekitError(f"{n} reconstructions asked for; ask for at least 1")
         rows = self.rows(data, split, label)
         if n is not None and n < len(rows):
             rows = inputs.subset(rows, np.sort(np.random.default_rng(seed).permutation(len(rows))[:n]))
