@@ -200,9 +200,11 @@ def test_what_cannot_be_built_is_told_in_one_line(digits):
     assert "ResNetEncoder takes images" in refused("images", vectors)
     assert "at least 2" in refused("digits", digits, "prior.kind=FlowPrior", "model.latent=1")
     assert "PointPosterior" in refused("vamp", digits, "posterior.kind=PointPosterior")
-    assert "MixturePrior(components=-1)" in refused(
-        "digits", digits, "prior.kind=MixturePrior", "prior.components=-1"
-    )
+    few = refused("digits", digits, "prior.kind=MixturePrior", "prior.components=-1")
+    assert "prior.components is -1; a mixture needs at least 1" in few
+    # what a constructor raises in its own words is told with its settings
+    negative = refused("digits", digits, "posterior.net.hidden=[-3]")
+    assert "MLP(" in negative and "hidden=[-3]" in negative and "cannot be built" in negative
 
 
 class Own(torch.nn.Module):
