@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
     try:
         from cyclopts import CycloptsError
 
-        from vaekit.cli import app
+        from vaekit.commands import app
     except KeyboardInterrupt:
         return _interrupted("interrupted")
     try:

@@ -47,15 +47,15 @@ MAY = {
         "distributions",
     },
     "metrics": {"model", "measures", "distributions", "data", "devices"},
-    "cli": set(),
+    "commands": set(),
     "__main__": set(),
     "__init__": set(),
 }
 # room -> the rooms it may import inside a function: doors that lead to what looks at a trained model
 LATE = {
     "run": {"metrics", "pictures", "walks", "output"},
-    "cli": {"run", "recipe", "data", "train", "pictures", "output"},
-    "__main__": {"cli"},
+    "commands": {"run", "recipe", "data", "train", "pictures", "output", "report", "members"},
+    "__main__": {"commands"},
 }
 FABRIC = {"lightning_fabric", "lightning"}
 
