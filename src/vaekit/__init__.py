@@ -13,12 +13,14 @@ from vaekit.errors import VaekitError
 
 _HOMES = {
     "vaekit.distributions": ("Distribution", "kl"),
-    "vaekit.nets": ("MLP", "ConvDecoder", "ConvEncoder", "GatedMLP", "ResNetDecoder", "ResNetEncoder", "ResidualMLP"),
+    "vaekit.nets": (
+        "MLP", "Constant", "ConvDecoder", "ConvEncoder", "GatedMLP", "ResNetDecoder", "ResNetEncoder", "ResidualMLP",
+    ),
     "vaekit.priors": ("FlowPrior", "MixturePrior", "StandardPrior", "VampPrior"),
     "vaekit.posteriors": ("GaussianPosterior", "PointPosterior"),
     "vaekit.likelihoods": (
-        "BernoulliLikelihood", "BinomialLikelihood", "CategoricalLikelihood", "DiscretisedLogisticLikelihood",
-        "GaussianLikelihood", "LaplaceLikelihood", "PoissonLikelihood",
+        "AutoregressiveLikelihood", "BernoulliLikelihood", "BinomialLikelihood", "CategoricalLikelihood",
+        "DiscretisedLogisticLikelihood", "GaussianLikelihood", "LaplaceLikelihood", "PoissonLikelihood",
     ),
     "vaekit.model": ("VAE", "Trace", "initialise"),
     "vaekit.objectives": ("ELBO", "IWAE", "DReG"),
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from vaekit.data import open_data
     from vaekit.distributions import Distribution, kl
     from vaekit.likelihoods import (
+        AutoregressiveLikelihood,
         BernoulliLikelihood,
         BinomialLikelihood,
         CategoricalLikelihood,
@@ -53,7 +56,16 @@ if TYPE_CHECKING:
         PoissonLikelihood,
     )
     from vaekit.model import VAE, Trace, initialise
-    from vaekit.nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, ResidualMLP, ResNetDecoder, ResNetEncoder
+    from vaekit.nets import (
+        MLP,
+        Constant,
+        ConvDecoder,
+        ConvEncoder,
+        GatedMLP,
+        ResidualMLP,
+        ResNetDecoder,
+        ResNetEncoder,
+    )
     from vaekit.objectives import ELBO, IWAE, DReG
     from vaekit.posteriors import GaussianPosterior, PointPosterior
     from vaekit.priors import FlowPrior, MixturePrior, StandardPrior, VampPrior

@@ -42,7 +42,10 @@ def make_vae(prior: type, posterior: type, likelihood: type, condition: int = 0,
     decoder = MLP((LATENT,), (channels, *SHAPE[1:]), hidden=(8,), activation="tanh", condition=condition)
     one_unit = "divisor: float" in str(inspect.signature(likelihood)).replace("'", "")
     divisor = float(LEVELS) if one_unit else (float(LEVELS),)
-    lik = given(likelihood, {"net": decoder, "levels": LEVELS, "divisor": divisor})
+    lik = given(
+        likelihood,
+        {"net": decoder, "levels": LEVELS, "divisor": divisor, "shape": SHAPE, "hidden": (8,), "activation": "tanh"},
+    )
     vae = VAE(p, q, lik).double()
     with torch.no_grad():
         for parameter in vae.parameters():
@@ -59,4 +62,4 @@ def some_data(n: int = 5, binary: bool = False) -> torch.Tensor:
 
 def fits(model: nn.Module) -> torch.Tensor:
     """Data that the model's likelihood is meant for."""
-    return some_data(binary=type(model.likelihood).__name__ == "BernoulliLikelihood")  # type: ignore[attr-defined]
+    return some_data(binary=not model.likelihood.gives_density("levels"))  # type: ignore[attr-defined, operator]

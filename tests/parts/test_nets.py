@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vaekit import MLP, ConvDecoder, ConvEncoder, GatedMLP, ResidualMLP, ResNetDecoder, ResNetEncoder
+from vaekit.nets import KerasDecoder, KerasEncoder
 from vaekit.nets.common import over_draws
 
 SHAPES = [(1, 8, 8), (3, 32, 32), (1, 28, 20), (1, 9, 13), (2, 5, 1), (4, 1, 1)]
@@ -14,7 +15,7 @@ SHAPES = [(1, 8, 8), (3, 32, 32), (1, 28, 20), (1, 9, 13), (2, 5, 1), (4, 1, 1)]
 @pytest.mark.parametrize(
     ("encoder", "decoder"),
     [(MLP, MLP), (ResidualMLP, ResidualMLP), (GatedMLP, GatedMLP), (ConvEncoder, ConvDecoder),
-     (ResNetEncoder, ResNetDecoder)],
+     (ResNetEncoder, ResNetDecoder), (KerasEncoder, KerasDecoder)],
 )  # fmt: skip
 def test_any_image_there_and_back(shape, condition, encoder, decoder):
     c = torch.randn(5, condition) if condition else None

@@ -64,6 +64,12 @@ class Contract:
     def discrete(self) -> bool:
         return self.kind != "real"
 
+    @property
+    def rescaled(self) -> bool:
+        """Whether grey values are seen in another interval than [0, 1] (data.scale_to)."""
+        plain = (0.0,), (float(max(self.high, 1)),)
+        return self.kind in ("levels", "8-bit", "colour") and (self.offset, self.divisor) != plain
+
     def _affine(self, rank: int) -> tuple[np.ndarray, np.ndarray]:
         """offset and divisor as float32, broadcasting against [..., *shape]."""
         tail = (1,) * (len(self.shape) - 1) if len(self.offset) > 1 else (1,) * rank
@@ -99,7 +105,7 @@ class Contract:
             )
         values = np.asarray(x.detach().float().cpu() if isinstance(x, Tensor) else x, np.float32)
         values = values.reshape(-1, *self.shape)
-        if self.kind in ("real", "counts"):
+        if self.kind in ("real", "counts") or self.rescaled:
             span = max(self.high - self.low, 1e-12)
             values = (values * np.float32(self.divisor[0]) + np.float32(self.offset[0]) - self.low) / span
         if self.shape[0] not in (1, 3):

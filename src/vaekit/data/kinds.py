@@ -163,8 +163,17 @@ def decide(xs: list[Any], seen: Survey, kind: str | None, source: str) -> Decisi
     return Decision(kind, 0, top, top, small)
 
 
-def affine(x: Any, decision: Decision) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(offset, divisor) of model units from the training rows, exact in float32."""
+def affine(
+    x: Any, decision: Decision, scale_to: tuple[float, float] | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(offset, divisor) of model units from the training rows, exact in float32. `scale_to` (a, b) takes the whole
+    range of grey values there."""
+    if scale_to is not None:
+        if decision.kind not in ("levels", "8-bit", "colour"):
+            raise VaekitError(f"data.scale_to is for grey values and colours, these are {decision.kind}; leave it out")
+        low, high = scale_to
+        divisor = (decision.high - decision.low) / (high - low)
+        return (float(np.float32(decision.low - low * divisor)),), (float(np.float32(divisor)),)
     if decision.kind == "counts":
         # A power of two near the 99th percentile: exact to divide by, and most model values lie in [0, 1].
         rows = x[:: max(1, len(x) * int(np.prod(x.shape[1:])) // 2_000_000)]

@@ -33,6 +33,7 @@ def open_data(
     kind: str | None = None,
     contract: Contract | None = None,
     valid: float | int | None = None,
+    scale_to: tuple[float, float] | None = None,
     whole: bool = False,
 ) -> Data:
     """Open data by name or path, or what Python holds.
@@ -42,7 +43,8 @@ def open_data(
     `size` N or "HxW": images are scaled to cover it and centre cropped. `grey` turns colour grey.
     `binarize` "dynamic" (afresh at each access) or "static" (once). `limit` rows a split at most.
     `seed` is the data's own, for splits and limit. `key`, `labels` name arrays or a column; `labels` may be
-    an array. `kind` overrules what the values suggest. `valid` a fraction or a number of rows.
+    an array. `kind` overrules what the values suggest. `valid` a fraction or a number of rows. `scale_to` the
+    interval in which a model sees grey values, [0, 1] by default.
     `contract`: hold the data to it, and prepare them as it says. `whole`: do not split what names no splits.
 
     Raises `VaekitError`, one line, for whatever cannot be opened or breaks the contract.
@@ -51,8 +53,8 @@ def open_data(
         return source
     from vaekit.data.sources import load
 
-    check_choices(binarize, kind, limit, valid)
-    options = Options(parse_size(size), grey, limit, seed, key, labels, kind, valid, whole)
+    check_choices(binarize, kind, limit, valid, scale_to)
+    options = Options(parse_size(size), grey, limit, seed, key, labels, kind, valid, whole, scale_to)
     if contract is not None:
         binarize = contract.binarize
         options = replace(options, like=contract.shape)
@@ -159,10 +161,12 @@ def _first(
     for split, x in opened.x.items():
         opened.x[split] = kinds.convert(x, decision.dtype, decision.times)
     training = next(iter(opened.x.values()))
-    offset, divisor = kinds.affine(training, decision)
+    offset, divisor = kinds.affine(training, decision, options.scale_to)
     if decision.kind == "real":
         how = "column by column" if len(offset) > 1 else "by one mean and deviation"
         notes.append(f"standardised {how}, from train")
+    if options.scale_to is not None:
+        notes.append(f"a model sees them in [{number(options.scale_to[0])}, {number(options.scale_to[1])}]")
     if binarize is not None and decision.kind == "binary":
         notes.append(f"binary already, so binarize={binarize} has nothing to do")
         binarize = None

@@ -30,6 +30,7 @@ class Options:
     kind: str | None = None
     valid: float | int | None = None
     whole: bool = False
+    scale_to: tuple[float, float] | None = None
     like: tuple[int, ...] | None = None
 
 
@@ -75,7 +76,13 @@ def parse_size(size: Any) -> tuple[int, int] | None:
     return height, width
 
 
-def check_choices(binarize: str | None, kind: str | None, limit: int | None, valid: float | None) -> None:
+def check_choices(
+    binarize: str | None,
+    kind: str | None,
+    limit: int | None,
+    valid: float | None,
+    scale_to: tuple[float, float] | None = None,
+) -> None:
     """Refuse options that no source could honour."""
     if binarize is not None and binarize not in BINARIZE:
         raise VaekitError(f"unknown binarize {binarize!r}{nearest(str(binarize), BINARIZE)}")
@@ -85,3 +92,9 @@ def check_choices(binarize: str | None, kind: str | None, limit: int | None, val
         raise VaekitError(f"limit {limit} is too small: at least 3 rows a split")
     if valid is not None and valid <= 0:
         raise VaekitError(f"data.valid={valid} must be a fraction between 0 and 1, or a number of rows")
+    if scale_to is not None:
+        ends = tuple(scale_to)
+        if len(ends) != 2 or not np.isfinite(ends).all() or not ends[0] < ends[1]:
+            raise VaekitError(f"data.scale_to={list(ends)} is no interval: give two numbers, such as [-1, 1]")
+        if binarize is not None:
+            raise VaekitError("bits are 0 and 1 to a model: leave data.scale_to or binarize out")

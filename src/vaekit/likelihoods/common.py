@@ -19,6 +19,7 @@ class Likelihood(nn.Module):
 
     kinds: tuple[str, ...] = ()  # the kinds of data it is meant for
     continuous = False
+    needs_latent = True  # whether it says anything without a code, where D = 0
 
     def __init__(self, net: nn.Module, initialise_bias: bool = True) -> None:
         super().__init__()

@@ -100,11 +100,12 @@ def read(
             elements = kl(q, p_z)  # [B, D] or None
             weights = ImportanceWeights(wanted)
             log_px_sum = gap_sum = torch.zeros((), dtype=torch.float64)
+            alike = weigh(model, x, c, q, p_z, 1) if not model.latent else None  # no dimensions, no other draw
             for done in range(0, K, pieces):
                 count = min(pieces, K - done)
                 # whole pieces share one graph; the odd last ones are not worth compiling for
                 step = fused if count == pieces and len(x) == images else weigh
-                log_px, gap = step(model, x, c, q, p_z, count)  # [S, B] each
+                log_px, gap = _repeated(alike, count) if alike else step(model, x, c, q, p_z, count)  # [S, B] each
                 log_px_sum = log_px_sum + double(log_px).sum(0)
                 if gap is not None:
                     gap_sum = gap_sum + double(gap).sum(0)
@@ -151,6 +152,12 @@ def weigh(
     z, log_qz = q.rsample_and_log_prob((draws,))  # [S, B, D], [S, B]
     log_px = model.likelihood(z, c).log_prob(x)
     return log_px, None if log_qz is None else log_qz - p_z.log_prob(z)
+
+
+def _repeated(one: tuple[Tensor, Tensor | None], count: int) -> tuple[Tensor, Tensor | None]:
+    """A draw [1, B] as `count` of them."""
+    log_px, gap = one
+    return log_px.expand(count, -1), None if gap is None else gap.expand(count, -1)
 
 
 def plan(model: VAE, rows: Rows, n: int, draws: int, memory: int | None) -> tuple[int, int]:

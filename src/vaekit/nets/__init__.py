@@ -5,8 +5,21 @@ condition c [N, condition], which every net joins to its input. `last` is the la
 start at the data's mean.
 """
 
+from vaekit.nets.constant import Constant
 from vaekit.nets.conv import ConvDecoder, ConvEncoder
+from vaekit.nets.keras import KerasDecoder, KerasEncoder
 from vaekit.nets.mlp import MLP, GatedMLP, ResidualMLP
 from vaekit.nets.resnet import ResNetDecoder, ResNetEncoder
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "GatedMLP", "ResNetDecoder", "ResNetEncoder", "ResidualMLP"]
+__all__ = [
+    "MLP",
+    "Constant",
+    "ConvDecoder",
+    "ConvEncoder",
+    "GatedMLP",
+    "KerasDecoder",
+    "KerasEncoder",
+    "ResNetDecoder",
+    "ResNetEncoder",
+    "ResidualMLP",
+]

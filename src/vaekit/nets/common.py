@@ -73,7 +73,8 @@ def over_draws(net: nn.Module, z: Tensor, c: Tensor | None) -> Tensor:
     z [K, B, D] -> [K, B, *out]. The result is raised to at least float32.
     """
     lead = z.shape[:-1]
-    folded = z.reshape(-1, z.shape[-1])  # [K * B, D]
-    each = () if c is None else (c.expand(*lead, c.shape[-1]).reshape(-1, c.shape[-1]),)
+    count = lead.numel()  # not -1: of a latent of no dimensions torch could not tell
+    folded = z.reshape(count, z.shape[-1])  # [K * B, D]
+    each = () if c is None else (c.expand(*lead, c.shape[-1]).reshape(count, c.shape[-1]),)
     out = net(folded, *each)
     return full(out.reshape(*lead, *out.shape[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from vaekit.recipe.parts import (
     TRANSLATED,
     WITH_NET,
     arguments_of,
+    is_import_path,
+    known,
     part_class,
     settings_of_part,
 )
@@ -81,7 +84,9 @@ def resolve(
     problems: list[str] = []
     if recipe.model.condition == "label" and not contract.labels:
         problems.append(f"model.condition is 'label', but {contract.source} has no labels")
-    latent = recipe.model.latent or max(2, min(32, math.prod(contract.shape) // 8))
+    latent = recipe.model.latent
+    if latent is None:
+        latent = max(2, min(32, math.prod(contract.shape) // 8))
     parts = {slot: getattr(recipe, slot) for slot in SLOTS}
     for slot in DEFAULT_KIND:
         if parts[slot].kind is None:
@@ -97,6 +102,8 @@ def resolve(
         if net.kind is None:
             net = net.model_copy(update={"kind": _net(slot, contract)})
         parts[slot] = parts[slot].model_copy(update={"net": net})
+    if latent == 0:
+        notes += _without_latent(parts, recipe.model.condition == "label", allow, problems)
     parts = {slot: _complete(slot, part, allow, problems) for slot, part in parts.items()}
     if problems:
         raise VaekitError(f"recipe {recipe.name or 'given'}: {'; '.join(problems)}")
@@ -155,19 +162,50 @@ def _translate(parts: dict[str, Part], contract: Contract, problems: list[str]) 
 
 def _likelihood(part: Part, contract: Contract, allow: Collection[str], problems: list[str]) -> Part:
     """By kind of data where it is left open; by name, only one that can take such data."""
-    kind, arguments = LIKELIHOODS[contract.kind]
+    kind, arguments = ("GaussianLikelihood", {}) if contract.rescaled else LIKELIHOODS[contract.kind]
     if part.kind is None or part.kind == kind:
         return part.model_copy(update={"kind": kind, "arguments": arguments | part.arguments})
     try:
-        kinds = getattr(part_class("likelihood", part.kind, allow), "kinds", ())
+        found = part_class("likelihood", part.kind, allow)
     except VaekitError:
         return part  # `_complete` says it
+    kinds = getattr(found, "kinds", ())
+    if contract.rescaled and not getattr(found, "continuous", True):
+        low, high = ((end - contract.offset[0]) / contract.divisor[0] for end in (contract.low, contract.high))
+        problems.append(
+            f"likelihood.kind is {part.kind}, which takes values in [0, 1], but data.scale_to puts them in "
+            f"[{low:g}, {high:g}]; leave data.scale_to out, or use GaussianLikelihood"
+        )
     if kinds and contract.kind not in kinds:
         problems.append(
             f"likelihood.kind is {part.kind}, which is for {listed(kinds)} data; {contract.source} holds "
             f"{contract.kind} data: use {kind}"
         )
     return part
+
+
+def _without_latent(
+    parts: dict[str, Part], condition: bool, allow: Collection[str], problems: list[str]
+) -> list[str]:
+    """D = 0: a likelihood that says something without a code, and nets of constants; the sentence for the user."""
+    kind = parts["likelihood"].kind
+    assert kind is not None
+    with contextlib.suppress(VaekitError):  # of an unknown name; `_complete` says it
+        if getattr(part_class("likelihood", kind, allow), "needs_latent", True):
+            able = [name for name in known("likelihood") if not part_class("likelihood", name).needs_latent]
+            problems.append(
+                f"model.latent is 0, but {kind} says nothing of a row without its code; give at least 1, or set "
+                f"likelihood.kind to {listed(able)}, for binary data"
+            )
+            return []
+    replaced = []
+    # of a condition the decoder's net may still make something
+    for slot in WITH_NET[: 1 if condition else 2]:
+        net = parts[slot].net
+        if net is not None and net.kind not in ("Constant", GIVEN) and not is_import_path(net.kind or ""):
+            parts[slot] = parts[slot].model_copy(update={"net": Part(kind="Constant")})
+            replaced.append(f"{slot}.net")
+    return [f"latent 0: {' and '.join(replaced)} became Constant, for there is no code"] if replaced else []
 
 
 def _net(slot: str, contract: Contract) -> str:

@@ -55,12 +55,13 @@ class DataSection(_Section):
     labels: str | None = None
     kind: Literal["binary", "levels", "8-bit", "colour", "real", "counts", "categories"] | None = None
     valid: Annotated[float, Field(gt=0)] | None = None  # below 1 a fraction, else rows
+    scale_to: tuple[float, float] | None = None  # where a model sees grey values; by default [0, 1]
 
 
 class ModelSection(_Section):
-    """`[model]`: D, and whether the three laws are given the label."""
+    """`[model]`: D (0: no latent at all), and whether the three laws are given the label."""
 
-    latent: Natural | None = None
+    latent: Annotated[int, Field(ge=0)] | None = None
     condition: Literal["none", "label"] = "none"
 
 

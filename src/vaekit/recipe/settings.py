@@ -24,6 +24,7 @@ class TrainSettings(BaseModel):
     epochs: Natural | None = None
     steps: Natural | None = None  # a target: without epochs, the fewest whole epochs that reach it
     patience: Natural | None = None  # validations without improvement before the run stops
+    keep: Literal["best", "last"] = "best"  # which weights the run ships: of the best validation, or the last
     validate_every: Natural = 1  # epochs
     checkpoint_every: Natural | None = None  # steps, besides the end of every epoch
 
@@ -60,3 +61,4 @@ class TrainSettings(BaseModel):
     strategy: Literal["auto", "ddp"] = "auto"
 
     pictures: bool = True
+    picture_every: Natural | None = None  # epochs, besides the powers of two

@@ -108,6 +108,12 @@ def ids(contract: Contract, label: Any, n: int) -> np.ndarray:
     return np.resize(np.asarray(found, dtype=np.int64), n)
 
 
+def need_latent(run: Run, what: str) -> None:
+    """Raise VaekitError where the model has no latent dimensions (D = 0), for `what` there cannot be then."""
+    if not run.model.latent:
+        raise VaekitError(f"{run.path} has a latent of no dimensions (model.latent 0), so {what}; ask for samples")
+
+
 def points(given: Any, latent: int) -> Tensor:
     """Latent points, one [D] or several [N, D], as a float32 tensor [N, D]."""
     listed = list(given.detach().cpu().numpy() if isinstance(given, Tensor) else given)

@@ -166,6 +166,7 @@ class Run:
 
     def encode(self, data: Any = None, *, split: str = "all", label: Any = None) -> Codes:
         """Codes of every row, in the order of the rows (train, valid, test for "all"). Nothing is random."""
+        inputs.need_latent(self, "there are no codes")
         rows = self.rows(data, split, label)
         means: list[Tensor] = []
         log_variances: list[Any] = []
@@ -193,13 +194,15 @@ class Run:
     def reconstruct(
         self, data: Any = None, *, n: int | None = None, split: str = "test", seed: int = 0, label: Any = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Originals [N, ...] and the centre of p(x given their mean code); the seed chooses `n` rows."""
+        """Originals [N, ...] and the centre of p(x given their mean code); the seed chooses `n` rows, and draws
+        where a centre is a draw (`AutoregressiveLikelihood`)."""
         if n is not None and n < 1:
             raise VaekitError(f"{n} reconstructions asked for; ask for at least 1")
+        inputs.need_latent(self, "nothing is reconstructed")
         rows = self.rows(data, split, label)
         if n is not None and n < len(rows):
             rows = inputs.subset(rows, np.sort(np.random.default_rng(seed).permutation(len(rows))[:n]))
-        with self.looking():
+        with self.looking(seed):
             again = [self.in_data_units(self.model.reconstruct(x, c)) for x, c in self.batches(rows)]
         return rows.rows(slice(None)), np.concatenate(again)
 

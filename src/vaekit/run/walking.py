@@ -27,6 +27,7 @@ def interpolate(
     from vaekit import walks
 
     ways = {"spherical": walks.spherical, "linear": walks.linear}
+    inputs.need_latent(run, "there is nowhere to walk")
     if path not in ways:
         raise VaekitError(f"unknown path {path!r}; it is spherical or linear")
     (a, of_a), (b, _) = place(run, start, label), place(run, end, label)
@@ -40,6 +41,7 @@ def traverse(
     """As `Run.traverse`."""
     from vaekit import walks
 
+    inputs.need_latent(run, "there is nothing to traverse")
     mean, spread = _used(run)
     if at is None:
         z, of_z = mean, None
@@ -70,8 +72,7 @@ def manifold(run: Run, n: int, label: Any, seed: int) -> tuple[np.ndarray, np.nd
     """As `Run.manifold`."""
     from vaekit import walks
 
-    if run.model.latent < 1:
-        raise VaekitError("this model has no latent dimensions, so there is no latent grid")
+    inputs.need_latent(run, "there is no latent grid")
     label = 0 if label is None and run.condition else label
     with run.looking(seed):
         codes = _codes(run)
@@ -120,7 +121,7 @@ def place(run: Run, where: Any, label: Any) -> tuple[Tensor, Any]:
 
 
 def _decoded(run: Run, z: Tensor, label: Any) -> np.ndarray:
-    with run.looking():
+    with run.looking(0):  # seeded for the laws whose centre is a draw
         return run.decoded(z, run.conditions(len(z), label))
 
 

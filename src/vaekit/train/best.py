@@ -12,10 +12,15 @@ Weights = dict[str, Tensor]
 
 
 class Best:
-    """Lowest validation loss, its epoch and weights; `waited` counts the validations since."""
+    """The weights that a run ships, the validation loss they had and its epoch.
 
-    def __init__(self, patience: int | None) -> None:
-        self.patience = patience
+    Those of the lowest loss, or with `keep` "last" those of the newest; `waited` counts the validations since
+    the lowest.
+    """
+
+    def __init__(self, patience: int | None, keep: str = "best") -> None:
+        self.patience, self.keep = patience, keep
+        self.lowest = math.inf
         self.value: float | None = None
         self.epoch: int | None = None
         self.weights: Weights | None = None
@@ -29,19 +34,24 @@ class Best:
 
     def judge(self, epoch: int, value: float, weights: Callable[[], Weights]) -> None:
         """Take these weights if the value, in nats, is lower; one that is not finite is never better."""
-        if self.value is None or value < self.value or (math.isnan(self.value) and not math.isnan(value)):
-            self.value, self.epoch, self.weights = value, epoch, weights()
-            self.waited, self.unwritten = 0, True
-        else:
-            self.waited += 1
+        better = value < self.lowest
+        if better:
+            self.lowest = value
+        self.waited = 0 if better or self.value is None else self.waited + 1
+        if better or self.value is None or self.keep == "last":
+            self.value, self.epoch, self.weights, self.unwritten = value, epoch, weights(), True
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint; the weights go along, so that an older `model.safetensors` can be put right."""
-        return {"value": self.value, "epoch": self.epoch, "weights": self.weights, "waited": self.waited}
+        return {
+            "value": self.value, "lowest": self.lowest, "epoch": self.epoch, "weights": self.weights,
+            "waited": self.waited,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave; the file on disk may be newer, hence `unwritten`."""
         self.value, self.epoch, self.waited = state["value"], state["epoch"], state["waited"]
-        weights = state["weights"]
+        before = math.inf if self.value is None else self.value
+        self.lowest, weights = state.get("lowest", before), state["weights"]
         self.weights = None if weights is None else {name: value.cpu() for name, value in weights.items()}
         self.unwritten = True

@@ -260,7 +260,8 @@ def _train(
 
     def watch(epoch: int, model: Any) -> None:
         # pictures at powers of two: many early on, when most happens
-        if settings.pictures and epoch & (epoch - 1) == 0:
+        every, last = settings.picture_every, epoch == settings.epochs
+        if settings.pictures and (epoch & (epoch - 1) == 0 or last or (every and epoch % every == 0)):
             peek(
                 model, opened.contract, shown, folder.pictures / f"epoch-{epoch:04d}.png", condition=condition
             )
@@ -303,7 +304,8 @@ def _verdict(outcome: Outcome, folder: RunFolder, pictures: bool) -> str:
     """One line on how it ended and where to look."""
     best = ""
     if outcome.best_value is not None:
-        best = f", best validation loss {outcome.best_value:.2f} nats at epoch {outcome.best_epoch}"
+        which = "best " if outcome.best_epoch != outcome.epochs else ""
+        best = f", {which}validation loss {outcome.best_value:.2f} nats at epoch {outcome.best_epoch}"
     skipped = f", {outcome.skipped} steps skipped" if outcome.skipped else ""
     where = f"look at {folder.pictures}" if pictures else f"the run is {folder.path}"
     return (

@@ -36,7 +36,7 @@ def look(
 ) -> list[Path]:
     """Write the pictures a run ends with into `folder`, and return their paths.
 
-    reconstructions.png  originals beside the centre of p(x given the mean code)
+    reconstructions.png  originals beside the centre of p(x given the mean code); none where D = 0
     samples.png          from the prior; a row for each label where the model is conditional
     latent.png           mean codes coloured by label; their principal plane where D > 2
     manifold.png         a decoded latent grid: at prior quantiles for D <= 2, else the principal plane; for a
@@ -56,7 +56,8 @@ def look(
     with looking(model, seed) as device:
         rows = _Rows(split, contract, device, condition)
         x, c = rows.spread(PAIRS if contract.is_image else ROWS, seed)
-        keep("reconstructions.png", _beside(contract, x, model.reconstruct(x, c)))
+        if model.latent:
+            keep("reconstructions.png", _beside(contract, x, model.reconstruct(x, c)))
         keep("samples.png", _samples(model, contract, rows, x))
         if model.latent:
             drawn = split if mapped is None else mapped
@@ -83,7 +84,7 @@ def peek(
     seed: int = 0,
     condition: bool = False,
 ) -> Path:
-    """One picture during training: ten originals, their reconstructions and twenty samples.
+    """One picture during training: ten originals, their reconstructions (where there is a latent), twenty samples.
 
     The rows of `split` and the noise behind the samples depend on `seed` alone, so that a run's pictures
     can be leafed through.
@@ -92,13 +93,13 @@ def peek(
     with looking(model, seed) as device:
         rows = _Rows(split, contract, device, condition)
         x, c = rows.spread(10, seed)
-        again = model.reconstruct(x, c)
+        again = [model.reconstruct(x, c)] if model.latent else []
         drawn = model.sample(20, rows.cycled(20))
         if contract.is_image:
-            shown = [contract.picture(v) for v in (x, again, drawn[:10], drawn[10:])]
-            picture = pictures.strip(shown, ["original", "reconstruction", "samples", ""])
+            shown = [contract.picture(v) for v in (x, *again, drawn[:10], drawn[10:])]
+            picture = pictures.strip(shown, ["original", *["reconstruction" for _ in again], "samples", ""])
         else:
-            picture = _beside(contract, x, again)
+            picture = _beside(contract, x, again[0]) if again else _samples(model, contract, rows, x)
     pictures.save(picture, target)
     return target
 

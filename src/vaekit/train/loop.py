@@ -99,7 +99,7 @@ class Loop:
         elif settings.patience is not None:
             self.note("there are no validation rows, so train.patience has nothing to watch")
         self.steps = Steps(objective, self.preparation, self.batches, self.plan, settings, fabric)
-        self.best, self.pace = Best(settings.patience), checkpoint.Pace()
+        self.best, self.pace = Best(settings.patience, settings.keep), checkpoint.Pace()
         self.epoch = self.position = self.step = self.images = 0
         self.record: dict[str, Any] | None = None
 
