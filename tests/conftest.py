@@ -50,6 +50,15 @@ def digits_run(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, network off (`browser_kit`); the test is skipped where there is none."""
+    from browser_kit import started
+
+    with started() as running:
+        yield running
+
+
 @pytest.fixture
 def pictures(tmp_path) -> Path:
     """A folder of two classes of small PNGs, drawn from the digits."""

@@ -58,6 +58,7 @@ def test_a_file_that_cannot_be_written_is_named(capsys, digits_run, tmp_path, mo
 WRITES = {
     "sample": [], "reconstruct": [], "encode": [], "decode": ["--point", "0,0"],
     "interpolate": ["--from", "1", "--to", "2"], "traverse": [], "manifold": [],
+    "arithmetic": ["--plus", "1", "--minus", "2", "--to", "3"],
 }  # fmt: skip
 
 

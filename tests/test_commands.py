@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vaekit
-from commands_kit import ask, shape_of
+from commands_kit import ask, refused, shape_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +27,17 @@ def test_sample_writes_pictures_and_arrays_and_the_seed_decides(capsys, digits_r
     assert (
         code == 0 and out.strip() == str(tmp_path / "grid.png") and min(shape_of(tmp_path / "grid.png")) > 100
     )
+
+
+def test_encode_draws_the_map_in_the_colours_asked_for(capsys, digits_run, tmp_path):
+    ask(capsys, "encode", digits_run, "-o", tmp_path / "plain.png")
+    code, out, _ = ask(capsys, "encode", digits_run, "-o", tmp_path / "map.png", "--colours", "viridis")
+    assert code == 0 and out.strip() == str(tmp_path / "map.png")
+    assert (tmp_path / "map.png").read_bytes() != (tmp_path / "plain.png").read_bytes()
+    wrong = refused(capsys, "encode", digits_run, "-o", tmp_path / "no.png", "--colours", "virids")
+    assert "did you mean 'viridis'" in wrong
+    table = refused(capsys, "encode", digits_run, "-o", tmp_path / "no.csv", "--colours", "viridis")
+    assert "no.csv" in table and not list(tmp_path.glob("no.*"))
 
 
 def test_encode_gives_every_row_its_code_and_decode_takes_them_back(capsys, digits_run, tmp_path):

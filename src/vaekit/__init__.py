@@ -26,6 +26,8 @@ _HOMES = {
     "vaekit.objectives": ("ELBO", "IWAE", "DReG"),
     "vaekit.run": ("Run", "load"),
     "vaekit.train.fit": ("fit", "resume"),
+    "vaekit.members": ("fit_members", "resume_members", "sweep"),
+    "vaekit.report": ("compare",),
     "vaekit.data": ("open_data",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         LaplaceLikelihood,
         PoissonLikelihood,
     )
+    from vaekit.members import fit_members, resume_members, sweep
     from vaekit.model import VAE, Trace, initialise
     from vaekit.nets import (
         MLP,
@@ -69,5 +72,6 @@ if TYPE_CHECKING:
     from vaekit.objectives import ELBO, IWAE, DReG
     from vaekit.posteriors import GaussianPosterior, PointPosterior
     from vaekit.priors import FlowPrior, MixturePrior, StandardPrior, VampPrior
+    from vaekit.report.comparison import compare
     from vaekit.run import Run, load
     from vaekit.train.fit import fit, resume

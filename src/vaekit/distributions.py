@@ -306,6 +306,7 @@ class OptimalGaussian(Distribution):
     """
 
     reparameterised = True
+    FLOOR = 1e-10  # of the variance
 
     def __init__(self, mean: Tensor, running: Tensor, update: bool, event_dims: int = 1) -> None:
         self._mean, self.running, self.update, self.event_dims = full(mean), running, update, event_dims
@@ -322,7 +323,7 @@ class OptimalGaussian(Distribution):
     def log_prob_elements(self, value: Tensor) -> Tensor:
         squared = (value - self._mean).square()
         if self.update:
-            variance = squared.mean().clamp_min(1e-10)
+            variance = squared.mean().clamp_min(self.FLOOR)
             if torch.is_grad_enabled():  # a pass that only looks, such as DReG's first, counts once
                 with torch.no_grad():
                     self.running.lerp_(variance.detach().to(self.running.dtype), 0.02)

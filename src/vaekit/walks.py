@@ -107,12 +107,13 @@ def grid(prior: Distribution, codes: Tensor, n: int, has_density: bool) -> Tenso
     return manifold(prior, n, D)
 
 
-def project(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes [N, D] on their first two principal directions: points [N, 2] and the shares of variance [2].
+def project(codes: Tensor, of: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Codes [N, D] on their first two principal directions, or on those `of` others [M, D]: points [N, 2] and the
+    shares of variance [2].
 
     D = 1 gives a second coordinate of zeros. The sign of a direction makes its largest entry positive.
     """
-    centre, directions, share = _principal(codes)
+    centre, directions, share = _principal(codes if of is None else of)
     return (codes - centre) @ directions.T, share
 
 

@@ -37,11 +37,10 @@ def installed(tmp_path_factory):
 
 def test_the_wheel_holds_what_the_package_needs(installed):
     package = installed / "vaekit"
-    shipped = {p.relative_to(package) for p in package.rglob("*") if p.suffix in (".py", ".toml", ".typed")}
+    kinds = (".py", ".toml", ".typed", ".css", ".js")
+    shipped = {p.relative_to(package) for p in package.rglob("*") if p.suffix in kinds}
     source = ROOT / "src" / "vaekit"
-    assert shipped == {
-        p.relative_to(source) for p in source.rglob("*") if p.suffix in (".py", ".toml", ".typed")
-    }
+    assert shipped == {p.relative_to(source) for p in source.rglob("*") if p.suffix in kinds}
 
 
 def test_the_wheel_trains_away_from_the_checkout(installed, tmp_path):

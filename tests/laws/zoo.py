@@ -44,7 +44,14 @@ def make_vae(prior: type, posterior: type, likelihood: type, condition: int = 0,
     divisor = float(LEVELS) if one_unit else (float(LEVELS),)
     lik = given(
         likelihood,
-        {"net": decoder, "levels": LEVELS, "divisor": divisor, "shape": SHAPE, "hidden": (8,), "activation": "tanh"},
+        {
+            "net": decoder,
+            "levels": LEVELS,
+            "divisor": divisor,
+            "shape": SHAPE,
+            "hidden": (8,),
+            "activation": "tanh",
+        },
     )
     vae = VAE(p, q, lik).double()
     with torch.no_grad():

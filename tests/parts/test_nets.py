@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from vaekit import MLP, ConvDecoder, ConvEncoder, GatedMLP, ResidualMLP, ResNetDecoder, ResNetEncoder
+from vaekit import (
+    MLP,
+    BernoulliLikelihood,
+    Constant,
+    ConvDecoder,
+    ConvEncoder,
+    GatedMLP,
+    ResidualMLP,
+    ResNetDecoder,
+    ResNetEncoder,
+)
 from vaekit.nets import KerasDecoder, KerasEncoder
 from vaekit.nets.common import over_draws
 
@@ -36,6 +46,19 @@ def test_a_condition_changes_the_output():
     z = torch.zeros(3, 2)
     out = net(z, torch.eye(3))
     assert not torch.allclose(out[0], out[1])
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 3), (7,), (0,)])
+def test_a_constant_ignores_what_comes_in_and_starts_at_the_mean_of_the_data(shape):
+    net = Constant((5,), shape)
+    if shape != (0,):
+        x = torch.rand(40, *shape) * 0.8 + 0.1
+        BernoulliLikelihood(net).initialise(x, None, 40)
+        torch.testing.assert_close(net(torch.randn(1, 5)).sigmoid()[0], x.mean(0))
+    out = net(torch.randn(3, 5), torch.randn(3, 2))
+    assert out.shape == (3, *shape) and torch.equal(out[0], out[2])
+    with torch.no_grad():
+        assert not net(torch.randn(3, 5)).requires_grad
 
 
 def test_draws_are_folded_into_the_batch():

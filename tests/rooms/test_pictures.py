@@ -141,6 +141,17 @@ def test_latent_map_without_labels_with_numbers_and_with_many_kinds():
     assert near(numbers, yellow) > 100 and near(many, yellow) > 100  # the bar, at least
 
 
+def test_latent_map_in_the_colours_asked_for():
+    codes, label = torch.randn(400, 2), torch.arange(400) % 2
+    shown = pictures.latent_map(codes, label, ["cat", "dog"], colours="viridis")
+    purple, yellow = (68, 1, 84), (253, 231, 37)
+    assert near(shown, purple, 30) > 500 and near(shown, yellow, 30) > 500 and near(shown, BLUE) < 50
+    with pytest.raises(VaekitError, match=r"no colormap 'virids' \(did you mean 'viridis'\?\)$"):
+        pictures.latent_map(codes, label, colours="virids")
+    with pytest.raises(VaekitError, match="no labels"):
+        pictures.latent_map(codes, colours="viridis")
+
+
 def test_latent_map_draws_unlabelled_rows_grey_and_bears_a_dollar_sign():
     codes = np.random.default_rng(0).normal(size=(200, 2))
     label = np.where(np.arange(200) < 100, -1, 0)

@@ -1,10 +1,10 @@
-"""`train`."""
+"""`train`, `sweep`."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vaekit.commands.app import Allow, Out, Seed, Set, app
 from vaekit.commands.results import trust
@@ -31,7 +31,7 @@ def train(
     kind: str | None = None,
     set_: Set = None,
     allow: Allow = None,
-) -> None:
+) -> int:
     """Train a VAE on a name or a path; without one, on scikit-learn's handwritten digits.
 
     Parameters
@@ -41,10 +41,11 @@ def train(
     output
         The run folder to make; it must not exist. Without it: runs/NAME, then NAME-2.
     recipe
-        A recipe by name (see `vaekit recipes`) or a TOML file. Without it one is chosen, and the reason said.
+        A recipe by name (see `vaekit recipes`) or a TOML file. Without it one is chosen, and the reason said. One with
+        [members] writes RUN/NAME for each of them and RUN/compare.html.
     resume
-        Go on with this run, exactly where it stopped; with --set train.epochs=M it is extended. DATA is needed only
-        where the data have moved.
+        Go on with this run (or with members, or a sweep) exactly where it stopped; with --set train.epochs=M it is
+        extended. DATA is needed only where the data have moved.
     latent
         Latent dimensions D (short for --set model.latent=D).
     seed
@@ -70,6 +71,7 @@ def train(
     allow
         A module whose classes a recipe may name by import path.
     """
+    from vaekit import members
     from vaekit.train import fit as room
 
     trust(allow)
@@ -83,12 +85,104 @@ def train(
             raise VaekitError(
                 f"--resume goes on with a run as it is; leave out {', '.join(extra)}, or use --set train."
             )
-        run = room.resume(resume, data=data, set=set_ or (), allow=allow or (), progress=True)
+        again: dict[str, Any] = {"data": data, "set": set_ or (), "allow": allow or (), "progress": True}
+        if members.has_several(resume):
+            return _tell(members.resume_members(resume, **again))
+        run = room.resume(resume, **again)
     else:
-        run = room.fit(
-            data, recipe=recipe, latent=latent, output=output, seed=seed, device=device, size=size, grey=grey,
-            binarize=binarize, limit=limit, key=key, labels=labels, kind=kind, set=set_ or (), allow=allow or (),
-            progress=True,
-        )  # fmt: skip
+        asked: dict[str, Any] = {
+            "recipe": recipe, "latent": latent, "output": output, "seed": seed, "device": device, "size": size,
+            "grey": grey, "binarize": binarize, "limit": limit, "key": key, "labels": labels, "kind": kind,
+            "set": set_ or (), "allow": allow or (), "progress": True,
+        }  # fmt: skip
+        if recipe is not None and members.is_of_several(recipe):
+            return _tell(members.fit_members(data, **asked))
+        run = room.fit(data, **asked)
     if os.environ.get("LOCAL_RANK", "0") == "0":  # once, though several processes trained
         print(run.path)
+    return 0
+
+
+@app.command
+def sweep(
+    data: str | None = None,
+    /,
+    *,
+    over: str,
+    output: Out = None,
+    recipe: str | None = None,
+    latent: int | None = None,
+    seed: Seed | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
+    size: str | None = None,
+    grey: bool | None = None,
+    binarize: Literal["dynamic", "static"] | None = None,
+    limit: int | None = None,
+    key: str | None = None,
+    labels: str | None = None,
+    kind: str | None = None,
+    set_: Set = None,
+    allow: Allow = None,
+    lang: Literal["en", "ko"] = "en",
+) -> int:
+    """Train a recipe with each value of one setting: rate against distortion, reconstructions, samples.
+
+    Writes RUN/VALUE for each, RUN/sweep.html, sweep.png and sweep.csv. What was interrupted goes on with
+    vaekit train --resume RUN.
+
+    Parameters
+    ----------
+    data
+        As for `train`.
+    over
+        The setting and its values: --over objective.beta=0.1,1,10.
+    output
+        The folder to make; it must not exist. Without it: runs/NAME, then NAME-2.
+    recipe
+        A recipe by name or a TOML file. Without it one is chosen from the data.
+    latent
+        Latent dimensions D.
+    seed
+        The seed of every run.
+    device
+        Where to compute; auto takes CUDA, then MPS, then the CPU.
+    size
+        Images to this short side with a centre crop, or to HxW.
+    grey
+        Colour images to grey.
+    binarize
+        Bits instead of grey values: drawn afresh at each access, or once.
+    limit
+        At most so many rows a split.
+    key
+        Which array of an npz.
+    labels
+        Which array or column holds the labels.
+    kind
+        What the values are, if the guess is wrong.
+    set_
+        Override a value of the recipe, in every run: --set train.epochs=3.
+    allow
+        A module whose classes a recipe may name by import path.
+    lang
+        The language of the page; ko writes sweep.ko.html.
+    """
+    from vaekit import members
+
+    trust(allow)
+    return _tell(
+        members.sweep(
+            data, over=over, recipe=recipe, latent=latent, output=output, seed=seed, device=device, size=size,
+            grey=grey, binarize=binarize, limit=limit, key=key, labels=labels, kind=kind, set=set_ or (),
+            allow=allow or (), lang=lang, progress=True,
+        )
+    )  # fmt: skip
+
+
+def _tell(runs: dict[str, Any]) -> int:
+    """Print where the runs are; 2 if a member is missing, which a note has told."""
+    from vaekit.members import planned
+
+    folder = next(iter(runs.values())).path.parent
+    print(folder)
+    return 0 if len(runs) == len(planned(folder).members) else 2

@@ -100,7 +100,7 @@ def reconstruct(
 @app.command
 def encode(
     run: Path, data: str | None = None, /, *, split: Literal["train", "valid", "test", "all"] = "all",
-    label: str | None = None, output: Out = None, seed: Seed = 0, allow: Allow = None,
+    label: str | None = None, output: Out = None, colours: str | None = None, seed: Seed = 0, allow: Allow = None,
 ) -> None:  # fmt: skip
     """Codes of data: `mean`, `log_variance`, `label` for every row (npz, csv, parquet), or their map (png).
 
@@ -116,14 +116,22 @@ def encode(
         For a label-conditional run: the label of rows that have none.
     output
         F.npz, F.csv, F.parquet or F.png. Without it: codes.npz.
+    colours
+        Of the map: a colormap of matplotlib by name, such as viridis, with its bar. Without it a colour a label.
     seed
         Draws nothing; every command that writes takes it.
     """
     target = target_of(output, "codes.npz")
+    if colours is not None:
+        from vaekit import pictures
+
+        if not is_picture(target):
+            raise VaekitError(f"--colours is for a map, and {target.name} is none: end -o in .png")
+        pictures.check_colours(colours)
     opened = opened_run(run, allow)
     codes = opened.encode(data, split=split, label=label)
     if is_picture(target):
-        save_picture(opened.picture_of_codes(codes), target)
+        save_picture(opened.picture_of_codes(codes, colours=colours), target)
     else:
         arrays = codes.arrays()
         if target.suffix.lower() in (".csv", ".parquet"):  # a table has one column of labels: names, if any

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from vaekit.data.builtin import NAMES
     from vaekit.data.contract import KINDS, Contract
     from vaekit.data.hashes import known_hashes, known_name
+    from vaekit.data.images import file_names
     from vaekit.data.open import open_data
-    from vaekit.data.splits import Data, Split
+    from vaekit.data.splits import Data, Split, in_turn
 
 _HOMES = {
     "open_data": "open",
     "Data": "splits",
     "Split": "splits",
+    "in_turn": "splits",
     "Contract": "contract",
     "KINDS": "contract",
     "NAMES": "builtin",
@@ -25,6 +27,7 @@ _HOMES = {
     "permutation": "batches",
     "known_hashes": "hashes",
     "known_name": "hashes",
+    "file_names": "images",
 }
 __all__ = [
     "KINDS",
@@ -34,6 +37,8 @@ __all__ = [
     "Data",
     "Preparation",
     "Split",
+    "file_names",
+    "in_turn",
     "known_hashes",
     "known_name",
     "open_data",

@@ -65,6 +65,7 @@ class Batches:
 
     Rows live on the device where they take at most `resident_bytes` (a quarter of what is free by default);
     otherwise they are gathered from memory or the memory map, and sent from pinned memory without a wait.
+    With `mirror` half of the images, drawn by torch's generator of the device, come from right to left.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class Batches:
         device: str | torch.device,
         *,
         condition: bool,
+        mirror: bool = False,
         resident_bytes: int | None = None,
     ) -> None:
-        self.device = torch.device(device)
+        self.device, self.mirror = torch.device(device), mirror
         rows = split.x
         self._index = torch.from_numpy(rows.index) if isinstance(rows, Rows) else None
         base: np.ndarray = rows.base if isinstance(rows, Rows) else np.asanyarray(rows)
@@ -115,6 +117,9 @@ class Batches:
         else:
             at = at.cpu()
             raw = self._send(self._rows.index_select(0, at if self._index is None else self._index[at]))
+        if self.mirror:
+            turned = torch.rand(len(raw), 1, 1, 1, device=raw.device) < 0.5
+            raw = torch.where(turned, raw.flip(-1), raw)
         return raw, self._condition(at)
 
     def _condition(self, at: Tensor) -> Tensor | None:

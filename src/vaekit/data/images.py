@@ -21,7 +21,7 @@ from vaekit.data.raw import Options, Part, Raw
 from vaekit.data.splits import SPLITS, WORDS, assign, limited
 from vaekit.errors import VaekitError
 
-_FORMAT = 1  # of a cache entry; a change here makes all entries be decoded anew
+_FORMAT = 2  # of a cache entry; a change here makes all entries be decoded anew
 _SIDES = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 _SAMPLE = 256  # headers read to guess that all images are alike; decoding holds the guess to it
 _THREADED_BYTES = 16 << 10  # smaller files are quicker on one thread: most of their time is Python's
@@ -53,7 +53,7 @@ def open_images(path: Path, options: Options) -> Raw:
     raw = _read(target)
     if like is not None and len(like) == 3:
         if raw is not None and next(iter(raw.parts.values())).x.shape[1:] == like:
-            return raw  # a run's own images, decoded as it took them
+            return replace(raw, files=path)  # a run's own images, decoded as it took them
         options = replace(options, size=(like[1], like[2]))
         target = _entry(path, options, now, like[0])
         raw = _read(target)
@@ -64,7 +64,12 @@ def open_images(path: Path, options: Options) -> Raw:
         raw = _read(target)
         if raw is None:
             raise VaekitError(f"the image cache {target} cannot be read back; remove it or set VAEKIT_CACHE")
-    return raw
+    return replace(raw, files=path)
+
+
+def file_names(path: Path) -> list[str]:
+    """The image files of a folder, zip or tar as `Split.places` counts them: relative, in natural order."""
+    return members(path).names
 
 
 def _entry(path: Path, options: Options, now: str, channels: int | None = None) -> Path:
@@ -84,12 +89,13 @@ def _read(entry: Path) -> Raw | None:
         # Copy-on-write: torch asks for writeable memory, and nothing written would reach the file.
         x = np.memmap(entry / "pixels", np.uint8, "c", shape=shape)
         label = np.load(entry / "labels.npy", allow_pickle=False) if names else None
+        places = np.load(entry / "places.npy", allow_pickle=False)
     except (OSError, ValueError, KeyError):
         return None
     found, start = {}, 0
     for part, count in parts.items():
         rows = slice(start, start + count)
-        found[part] = Part(x[rows], None if label is None else label[rows])
+        found[part] = Part(x[rows], None if label is None else label[rows], places[rows])
         start += count
     return Raw(found, tuple(names) or None, notes=facts["notes"], split=facts["split"], ready=True)
 
@@ -131,6 +137,7 @@ def _decode(path: Path, options: Options, target: Path) -> None:
         notes += [why] * bool(why) + remarks
         good = set(kept)
         np.save(folder / "labels.npy", np.array([number.get(labels[i] or "", -1) for i in kept], np.int64))
+        np.save(folder / "places.npy", np.array(kept, np.int64))
         facts = {
             "shape": [len(kept), plan.channels, plan.height, plan.width],
             "labels": names,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import operator
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +33,7 @@ def open_data(
     contract: Contract | None = None,
     valid: float | int | None = None,
     scale_to: tuple[float, float] | None = None,
+    mirror: bool = False,
     whole: bool = False,
 ) -> Data:
     """Open data by name or path, or what Python holds.
@@ -44,7 +44,8 @@ def open_data(
     `binarize` "dynamic" (afresh at each access) or "static" (once). `limit` rows a split at most.
     `seed` is the data's own, for splits and limit. `key`, `labels` name arrays or a column; `labels` may be
     an array. `kind` overrules what the values suggest. `valid` a fraction or a number of rows. `scale_to` the
-    interval in which a model sees grey values, [0, 1] by default.
+    interval in which a model sees grey values, [0, 1] by default. `mirror`: training sees half of the images from
+    right to left, drawn afresh at each access.
     `contract`: hold the data to it, and prepare them as it says. `whole`: do not split what names no splits.
 
     Raises `VaekitError`, one line, for whatever cannot be opened or breaks the contract.
@@ -73,19 +74,26 @@ def open_data(
     }
     opened = _split(raw, numbered, options, name)
     opened.notes = notes + opened.notes
+    if mirror:
+        layout.images_only(tuple(next(iter(opened.x.values())).shape[1:]), name, "mirror")
+        opened.notes.append("half of the images are mirrored in training, drawn afresh at each access")
     if contract is None:
-        return _first(opened, functools.reduce(operator.or_, surveys.values()), names, options, binarize)
-    return _again(opened, surveys, contract)
+        seen = functools.reduce(operator.or_, surveys.values())
+        data = _first(opened, seen, names, options, binarize)
+    else:
+        data = _again(opened, surveys, contract)
+    return replace(data, mirror=mirror)
 
 
 @dataclass
 class _Opened:
-    """A source on its way: rows `x` and class numbers `label` by split, and what was done to them."""
+    """A source on its way: rows `x`, class numbers `label` and `places` by split, and what was done to them."""
 
     name: str
     raw: Raw
     x: dict[str, Any]
     label: dict[str, np.ndarray | None]
+    places: dict[str, np.ndarray]
     split: str
     notes: list[str]
 
@@ -105,11 +113,14 @@ def _split(raw: Raw, numbered: classes.Numbered, options: Options, name: str) ->
             where, sentence = assign(counts, seed=options.seed, valid=options.valid, last=raw.last)
         except VaekitError as error:
             raise VaekitError(f"{name}: {error}") from None
-    opened = _Opened(name, raw, {}, {}, sentence, [])
+    opened = _Opened(name, raw, {}, {}, {}, sentence, [])
+    before = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
     for split, (part, index) in where.items():
         index = limited(index, counts[part], options.limit, options.seed)
         opened.x[split], label = take(raw.parts[part].x, index), numbered.get(part)
         opened.label[split] = None if label is None else label[index]
+        places = raw.parts[part].places
+        opened.places[split] = (np.arange(counts[part]) + before[part] if places is None else places)[index]
     if options.limit is not None:
         opened.notes.append(f"at most {options.limit:,} rows a split, drawn by seed {options.seed}")
     return opened
@@ -195,7 +206,7 @@ def _first(
         preparation=tuple(notes),
         split=opened.split,
     )
-    return _data(contract, opened.x, opened.label)
+    return _data(contract, opened)
 
 
 def _again(opened: _Opened, surveys: dict[str, kinds.Survey], contract: Contract) -> Data:
@@ -217,16 +228,16 @@ def _again(opened: _Opened, surveys: dict[str, kinds.Survey], contract: Contract
         if times != 1.0:
             contract.check(opened.x[split], opened.name)
     own = replace(contract, source=opened.name, preparation=tuple(opened.notes), split=opened.split)
-    return _data(own, opened.x, opened.label)
+    return _data(own, opened)
 
 
-def _data(contract: Contract, xs: dict[str, Any], ids: Mapping[str, np.ndarray | None]) -> Data:
+def _data(contract: Contract, opened: _Opened) -> Data:
     """Splits in order, static bits drawn, rows counted and hashed."""
-    splits = {}
+    splits, files = {}, opened.raw.files
     for name in (*SPLITS, "all"):
-        if name in xs:
+        if name in opened.x:
             bits = contract.kind == "binary" and contract.binarize is None
-            split = Split(xs[name], ids[name], name, bits)
+            split = Split(opened.x[name], opened.label[name], name, bits, opened.places[name])
             splits[name] = split.frozen(contract) if contract.binarize == "static" else split
     bits = contract.kind == "binary" and contract.binarize != "dynamic"
     total = hashlib.sha256()
@@ -235,12 +246,12 @@ def _data(contract: Contract, xs: dict[str, Any], ids: Mapping[str, np.ndarray |
     contract = replace(contract, rows={n: len(s) for n, s in splits.items()}, hash=total.hexdigest())
     if len(splits) == 1:
         (only,) = splits.values()
-        return Data(contract, only)
+        return Data(contract, only, files=files)
     if "train" not in splits:
         # New data that name only other splits: the first of them stands where training rows would.
-        first, *rest = splits.values()
-        return Data(contract, first, *rest)
-    return Data(contract, splits["train"], splits.get("valid"), splits.get("test"))
+        first, second = splits.values()
+        return Data(contract, first, second, files=files)
+    return Data(contract, splits["train"], splits.get("valid"), splits.get("test"), files)
 
 
 def _match_columns(raw: Raw, contract: Contract, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,17 +37,20 @@ class Options:
 
 @dataclass
 class Part:
-    """Rows x [N, ...] as read and their labels [N] as read, or None."""
+    """Rows x [N, ...] as read, their labels [N] as read, or None, and their `places` in the source, where these are not
+    simply counted through."""
 
     x: Any
     label: np.ndarray | None = None
+    places: np.ndarray | None = None
 
 
 @dataclass
 class Raw:
     """A source as read. `parts` by split name, or one part "all"; `notes` are sentences on what was done.
 
-    `split` is set where the reader has split already; `last` where validation is the last training rows.
+    `split` is set where the reader has split already; `last` where validation is the last training rows;
+    `files` where the rows are image files, to what holds them.
     """
 
     parts: dict[str, Part]
@@ -58,6 +62,7 @@ class Raw:
     last: bool = False
     split: str | None = None
     ready: bool = False  # images: decoded, sized and [N, C, H, W] already
+    files: Path | None = None
 
 
 def parse_size(size: Any) -> tuple[int, int] | None:

@@ -118,15 +118,17 @@ def _split_files(files: dict[str, Path], options: Options) -> Raw:
         if len(raw.parts) != 1:
             raise VaekitError(f"{file.name} names splits itself ({', '.join(raw.parts)}); give it alone")
         categories[split] = raw.categories
+        (part,) = raw.parts.values()
+        part.places = None  # they count within this file
         if result is None:
             result, first = raw, raw.columns
-            result.parts = {split: next(iter(raw.parts.values()))}
+            result.parts, result.files = {split: part}, None
             continue
         if raw.columns != first:
             raise VaekitError(f"{file.name} has other columns than the other splits")
         if raw.ready and (raw.names != result.names):
             raise VaekitError(f"{file.name} has other classes than the other splits")
-        result.parts[split] = next(iter(raw.parts.values()))
+        result.parts[split] = part
     assert result is not None
     if len(set(categories.values())) > 1:
         raise VaekitError(

@@ -4,7 +4,8 @@ seeded permutation of their own."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,13 +56,15 @@ def take(x: Any, index: np.ndarray | slice) -> Any:
 class Split:
     """Rows of one split. `x` [N, C, H, W] or [N, F] in data units as stored, `label` int64 [N] or None.
 
-    `bits` says that x is binary already, so that `frozen` has nothing to draw.
+    `bits` says that x is binary already, so that `frozen` has nothing to draw. `places` int64 [N] are the rows'
+    numbers in the source, from 0 over its train, valid and test rows; of images, over its files in natural order.
     """
 
     x: Any
     label: np.ndarray | None
     name: str
     bits: bool = False
+    places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -82,7 +85,7 @@ class Split:
             grey = np.asarray(self.x[part])
             uniform = draws.random_sample((len(grey), dimensions)).reshape(grey.shape)
             out[part] = (uniform < grey / high) * kind.type(high)
-        return Split(out, self.label, self.name, bits=True)
+        return replace(self, x=out, bits=True)
 
     def hash(self, contract: Contract) -> str:
         """SHA-256 hex of the packed evaluation bits for binary data, else of the stored bytes."""
@@ -93,12 +96,18 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """An opened source: its contract and its splits. A source opened whole has one split, as `train`."""
+    """An opened source: its contract and its splits. A source opened whole has one split, as `train`.
+
+    `files`: where the rows are image files, the folder or archive that holds them. `mirror`: training sees each image
+    left to right or right to left, drawn at each access.
+    """
 
     contract: Contract
     train: Split
     valid: Split | None = None
     test: Split | None = None
+    files: Path | None = None
+    mirror: bool = False
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -181,3 +190,16 @@ def limited(index: np.ndarray | slice, n: int, limit: int | None, seed: int) -> 
     if limit is None or len(rows) <= limit:
         return index
     return rows[np.sort(np.random.default_rng([seed, 1]).permutation(len(rows))[:limit])]
+
+
+def in_turn(split: Split, n: int, seed: int) -> np.ndarray:
+    """Numbers [n] of rows that take the labels in turn (0, 1, 2, ..., 0, 1, ...), or any n where there are none, in an
+    order that the seed makes."""
+    order = np.random.default_rng(seed).permutation(len(split))
+    if split.label is not None:
+        label = split.label[order]
+        turn = np.zeros(len(order), dtype=np.int64)  # how many of its label stand before a row
+        for kind in np.unique(label):
+            turn[label == kind] = np.arange((label == kind).sum())
+        order = order[np.lexsort((label, turn))]
+    return order[:n]

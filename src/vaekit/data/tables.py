@@ -194,9 +194,9 @@ def from_columns(names: list[str], columns: list[np.ndarray], what: str, options
     parts = {"all": Part(x, label)}
     if splits is not None:
         parts = {
-            s: Part(x[splits == s], None if label is None else np.asarray(label)[splits == s])
+            s: Part(x[at], None if label is None else np.asarray(label)[at], at)
             for s in SPLITS
-            if (splits == s).any()
+            if len(at := np.flatnonzero(splits == s))
         }
         parts = parts if len(parts) > 1 else {"all": next(iter(parts.values()))}
     kind = "categories" if word_columns else None

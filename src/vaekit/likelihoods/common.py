@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from vaekit.distributions import Distribution
 from vaekit.nets.common import over_draws
 
+FLOOR = -6.0  # of a learned log-scale, in model units
+
 
 class Likelihood(nn.Module):
     """Abstract: p(x given z, c). `likelihood(z, c)`, z [..., D] -> a law over x [..., *shape].
@@ -59,12 +61,12 @@ def safe_logit(p: Tensor) -> Tensor:
     return torch.logit(p.clamp(0.01, 0.99))
 
 
-def soft_floor(raw: Tensor, floor: float = -6.0) -> Tensor:
+def soft_floor(raw: Tensor, floor: float = FLOOR) -> Tensor:
     """A log-scale softly bounded from below: floor + softplus(raw - floor), computed in at least fp32."""
     return floor + F.softplus(raw - floor)
 
 
-def inverse_soft_floor(value: Tensor, floor: float = -6.0) -> Tensor:
+def inverse_soft_floor(value: Tensor, floor: float = FLOOR) -> Tensor:
     """The raw number whose `soft_floor` is `value`."""
     above = (value - floor).clamp_min(0.1)  # nearer the floor the gradient of the raw number all but vanishes
     return floor + above + torch.log(-torch.expm1(-above))

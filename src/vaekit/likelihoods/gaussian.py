@@ -51,6 +51,10 @@ class GaussianLikelihood(Likelihood):
         else:
             self.scale.start_at(spread.sqrt())
 
+    def headroom(self) -> Tensor | None:
+        """Nats from an optimal log-scale down to its floor, 0-d; None where it is not optimal."""
+        return 0.5 * torch.log(self.running_variance / OptimalGaussian.FLOOR) if self.optimal else None
+
     def forward(self, z: Tensor, c: Tensor | None = None) -> PerUnit:
         mean = self.parameters_of(z, c)
         event_dims = mean.dim() - z.dim() + 1

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vaekit.likelihoods.common import inverse_soft_floor, soft_floor
+from vaekit.likelihoods.common import FLOOR, inverse_soft_floor, soft_floor
 
 
 class Scale(nn.Module):
@@ -26,6 +26,10 @@ class Scale(nn.Module):
         if self.raw is not None:
             with torch.no_grad():
                 self.raw.copy_(inverse_soft_floor(torch.log(scale.clamp_min(1e-3))))
+
+    def headroom(self) -> Tensor | None:
+        """Nats from a learned log-scale down to its floor, 0-d; None where it is fixed."""
+        return None if self.raw is None else soft_floor(self.raw) - FLOOR
 
     def forward(self, like: Tensor) -> Tensor:
         """The log-scale, 0-d, in the precision of `like`."""

@@ -42,7 +42,7 @@ def evaluate(
 
     `k`: the numbers of draws of the importance-weighted bounds; all read the first k draws of one stream.
     `draws`: how many draws the distortion (and a rate without closed form) is averaged over; at least max(k)
-    where there is an NLL, 100 where there is none. `memory`: bytes that the decoder's widest layer may take
+    where there is an NLL, 10 where there is none. `memory`: bytes that the decoder's widest layer may take
     at a time (default 8 MiB on a CPU, so that it stays in the cache, 512 MiB elsewhere). `compile` fuses the
     decoder's elementwise work; it pays for jobs of minutes, and draws other noise. `save`: a folder that gets
     `evaluation.json` and `per_image.npz`.

@@ -81,7 +81,7 @@ def read(
     stochastic = bool(getattr(model.posterior, "has_density", True))
     weighted = stochastic and gives_density(model, contract)
     wanted = ImportanceWeights(k).k
-    K = max(wanted[-1], draws or 1) if weighted else (draws or 100) if stochastic else 1
+    K = max(wanted[-1], draws or 1) if weighted else (draws or 10) if stochastic else 1
     batches = Batches(split, contract, device, condition=condition)
     preparation = Preparation(contract).to(device)
 
@@ -216,7 +216,9 @@ def prepared(model: VAE, device: torch.device, seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, shown: bool, unit: str = "images") -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    total: int, shown: bool, unit: str = "images", what: str = "evaluate"
+) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal's stderr with images a second and the time that remains; `shown=False` is silent."""
     if not (shown and sys.stderr.isatty()):
         yield lambda n: None
@@ -225,10 +227,10 @@ def progress_bar(total: int, shown: bool, unit: str = "images") -> Iterator[Call
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     with Progress(
-        TextColumn("evaluate"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(), console=Console(stderr=True), transient=True,
     ) as bar:  # fmt: skip
-        task = bar.add_task("evaluate", total=total, rate="")
+        task = bar.add_task(what, total=total, rate="")
 
         def advance(n: int) -> None:
             bar.advance(task, n)

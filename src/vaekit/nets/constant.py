@@ -11,8 +11,10 @@ class Constant(nn.Module):
 
     def __init__(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
         super().__init__()
-        # no numbers at all where D = 0: nothing there for an optimiser to hold
-        self.bias = nn.Parameter(torch.zeros(out_shape), requires_grad=math.prod(out_shape) > 0)
+        self.out_shape, outputs = tuple(out_shape), math.prod(out_shape)
+        self.bias = nn.Parameter(
+            torch.zeros(outputs), requires_grad=outputs > 0
+        )  # with none there is nothing to learn
 
     @property
     def last(self) -> Constant:
@@ -21,4 +23,5 @@ class Constant(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """x [N, *in_shape] and c [N, n], which are counted and not read -> [N, *out_shape]."""
-        return self.bias.expand(len(x), *self.bias.shape)
+        # copies: a view of a parameter asks for gradients even where nobody records them
+        return self.bias.repeat(len(x), 1).unflatten(1, self.out_shape)

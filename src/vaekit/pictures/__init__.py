@@ -3,8 +3,10 @@
 Images are arrays or tensors [N, C, H, W] in [0, 1] (`Contract.picture` makes them).
 """
 
-from vaekit.pictures.plots import curves, latent_map
+from vaekit.pictures.plots import check_colours, curves, latent_map, trail
 from vaekit.pictures.rows import fields, vectors
-from vaekit.pictures.tiles import grid, pairs, save, strip
+from vaekit.pictures.tiles import grid, pairs, save, stacked, strip
 
-__all__ = ["curves", "fields", "grid", "latent_map", "pairs", "save", "strip", "vectors"]
+__all__ = [
+    "check_colours", "curves", "fields", "grid", "latent_map", "pairs", "save", "stacked", "strip", "trail", "vectors",
+]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vaekit.errors import VaekitError
+from vaekit.errors import VaekitError, nearest
 from vaekit.pictures.tiles import array
 
 if TYPE_CHECKING:
@@ -26,17 +26,23 @@ def latent_map(
     names: Sequence[str] | None = None,
     axis_labels: tuple[str, str] = ("$z_0$", "$z_1$"),
     title: str | None = None,
+    colours: str | None = None,
 ) -> Image:
     """Codes [N, 2] as points, coloured by label [N].
 
     Whole-number labels of at most 20 kinds get a colour each, a legend and their name at their centre;
     other numbers, or more kinds, a colour bar. A label below zero or not finite is drawn grey.
+    `colours` names a colormap of matplotlib, e.g. "viridis": any labels then get it and its bar.
     Both axes have one scale, unless one way the points reach more than four times as far as the other: a nearly
     collapsed cloud would be a strip.
     """
     points = array(codes)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
         raise VaekitError(f"latent_map: codes of shape {list(points.shape)}; expected [N, 2], N at least 1")
+    if colours is not None:
+        check_colours(colours)
+        if labels is None:
+            raise VaekitError(f"there are no labels for the colours {colours!r} to show; leave colours out")
     figure = _figure(7.2, 6.0)
     axes = figure.add_subplot()
     size = float(np.clip(30_000 / len(points), 5, 28))
@@ -51,7 +57,7 @@ def latent_map(
             raise VaekitError(
                 f"latent_map: {list(values.shape)} labels for {len(points)} codes; give one each"
             )
-        _coloured(figure, axes, points[order], values[order], names, style)
+        _coloured(figure, axes, points[order], values[order], names, style, colours)
     finite = points[np.isfinite(points).all(1)]
     if len(finite) < 2 or np.ptp(finite, axis=0).max() <= STRIP * np.ptp(finite, axis=0).min():
         axes.set_aspect("equal", adjustable="datalim")
@@ -98,6 +104,27 @@ def curves(history: Sequence[Mapping[str, Any]]) -> Image:
     return _image(figure)
 
 
+def trail(
+    points: Any, names: Sequence[str], axis_labels: tuple[str, str] = ("", ""), title: str | None = None
+) -> Image:
+    """Points [N, 2] joined in their order, each with its name."""
+    places = array(points)
+    if places.ndim != 2 or places.shape[1] != 2 or len(places) != len(names) or not len(places):
+        raise VaekitError(
+            f"trail: points of shape {list(places.shape)} and {len(names)} names; expected [N, 2] and N names"
+        )
+    figure = _figure(7.2, 4.6)
+    axes = figure.add_subplot()
+    axes.plot(*places.T, color=TRAIN, linewidth=1.6)
+    axes.plot(*places.T, "o", color=VALID, markersize=6)
+    for place, name in zip(places, names, strict=True):
+        axes.annotate(_short(str(name)), place, (6, 5), textcoords="offset points", fontsize=10, color=INK)
+    axes.margins(x=0.1, y=0.12)
+    axes.grid(color=RULE, linewidth=0.8)
+    _dress(axes, xlabel=axis_labels[0], ylabel=axis_labels[1], title=title)
+    return _image(figure)
+
+
 def _lines(history: Sequence[Mapping[str, Any]], key: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """`{"train": (x, y), "valid": (x, y)}` of one quantity, finite values only."""
     lines = {}
@@ -128,8 +155,9 @@ def _limits(axes: Any, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> No
 
 
 def _coloured(
-    figure: Any, axes: Any, points: np.ndarray, values: np.ndarray, names: Sequence[str] | None, style: dict
-) -> None:
+    figure: Any, axes: Any, points: np.ndarray, values: np.ndarray, names: Sequence[str] | None, style: dict,
+    colours: str | None,
+) -> None:  # fmt: skip
     """Scatter by category with legend and centres, or by number with a colour bar."""
     from matplotlib import colormaps
     from matplotlib.lines import Line2D
@@ -140,17 +168,19 @@ def _coloured(
     axes.scatter(*points[~known].T, color="#c8c8c8", **style)
     points, values = points[known], values[known]
     kinds = np.unique(values)
-    if not whole or len(kinds) > 20:
-        drawn = axes.scatter(*points.T, c=values, cmap="viridis", **style)
+    if colours is not None or not whole or len(kinds) > 20:
+        drawn = axes.scatter(*points.T, c=values, cmap=colours or "viridis", **style)
         bar = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02)
         bar.outline.set_visible(False)
+        if whole and len(kinds) <= 20:
+            bar.set_ticks(kinds, labels=[_short(_name(names, k)) for k in kinds])
         bar.set_label("label", color=INK, fontsize=11)
         bar.ax.tick_params(colors=FAINT, labelsize=9, length=0)
         return
     shades = colormaps["tab10" if len(kinds) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
     place = np.searchsorted(kinds, values)
     axes.scatter(*points.T, c=np.array(shades)[place], **style)
-    texts = [str(names[k]) if names is not None and 0 <= k < len(names) else str(k) for k in kinds]
+    texts = [_name(names, k) for k in kinds]
     handles = [
         Line2D([], [], linestyle="", marker="o", markersize=7, color=shades[i], label=_short(text))
         for i, text in enumerate(texts)
@@ -166,6 +196,20 @@ def _coloured(
             color=shades[i],
             path_effects=[withStroke(linewidth=4, foreground="white")],
         )  # fmt: skip
+
+
+def _name(names: Sequence[str] | None, kind: int) -> str:
+    return str(names[kind]) if names is not None and 0 <= kind < len(names) else str(kind)
+
+
+def check_colours(name: str) -> None:
+    """Raise VaekitError for a name that matplotlib has no colormap of."""
+    from matplotlib import colormaps
+
+    if name not in colormaps:
+        close = nearest(name, colormaps)
+        hint = " (such as viridis, plasma or tab10)" if close.startswith(" (known") else close
+        raise VaekitError(f"matplotlib has no colormap {name!r}{hint}")
 
 
 def _short(text: str, most: int = 24) -> str:

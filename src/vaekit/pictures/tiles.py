@@ -72,6 +72,19 @@ def strip(
     return _compose([_scaled(row, side) for row in pixels], labels, heads=columns)
 
 
+def stacked(pictures: Sequence[Image]) -> Image:
+    """Pictures one above the other on paper, at the left."""
+    import PIL.Image
+
+    size = max(p.width for p in pictures), sum(p.height for p in pictures)
+    whole = PIL.Image.new("RGB", size, PAPER)
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height
+    return whole
+
+
 def save(image: Image, path: str | os.PathLike[str]) -> None:
     """Write a PNG, whole or not at all, with nothing in it of the machine, the time or the software."""
     if not str(path).lower().endswith(".png"):

@@ -8,7 +8,7 @@ from vaekit.recipe.choosing import for_contract, resolve
 from vaekit.recipe.merging import overrides_tree
 from vaekit.recipe.sections import DataSection, Heading, ModelSection, Part, Recipe, from_toml, to_toml
 from vaekit.recipe.settings import TrainSettings
-from vaekit.recipe.shelf import DEFAULT, Listing, listing, load, names, shown, source
+from vaekit.recipe.shelf import DEFAULT, Listing, listing, load, members, names, shown, source
 from vaekit.recipe.wiring import build
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "from_toml",
     "listing",
     "load",
+    "members",
     "names",
     "overrides_tree",
     "resolve",

@@ -56,6 +56,7 @@ class DataSection(_Section):
     kind: Literal["binary", "levels", "8-bit", "colour", "real", "counts", "categories"] | None = None
     valid: Annotated[float, Field(gt=0)] | None = None  # below 1 a fraction, else rows
     scale_to: tuple[float, float] | None = None  # where a model sees grey values; by default [0, 1]
+    mirror: bool = False  # training sees half of the images from right to left
 
 
 class ModelSection(_Section):
@@ -123,10 +124,13 @@ def to_tree(recipe: Recipe) -> dict[str, Any]:
 
 def to_toml(recipe: Recipe) -> str:
     """The recipe as TOML; `from_toml` gives it back."""
-    text = tomli_w.dumps(to_tree(recipe))
-    # lists of numbers on one line; a text cannot look like this, its line ends are escaped
+    return on_one_line(tomli_w.dumps(to_tree(recipe)))
+
+
+def on_one_line(toml: str) -> str:
+    """TOML with its lists of numbers on one line; a text cannot look like this, its line ends are escaped."""
     return re.sub(
-        r"\[\n((?:    [\d.e+-]+,\n)+)\]", lambda m: f"[{', '.join(m[1].replace(',', '').split())}]", text
+        r"\[\n((?:    [\d.e+-]+,\n)+)\]", lambda m: f"[{', '.join(m[1].replace(',', '').split())}]", toml
     )
 
 

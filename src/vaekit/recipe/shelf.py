@@ -9,9 +9,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import tomli_w
+
 from vaekit.errors import VaekitError, nearest
 from vaekit.recipe.merging import merged, overrides_tree
-from vaekit.recipe.sections import Recipe, from_tree, parsed, to_toml
+from vaekit.recipe.sections import Recipe, from_tree, on_one_line, parsed, to_toml
+from vaekit.recipe.several import split
 
 DEFAULT = "digits"
 
@@ -28,11 +31,31 @@ def load(name: str | os.PathLike[str] = DEFAULT, overrides: Iterable[str] = ()) 
 
     overrides: "section.key=value", as `--set` takes them. Raises VaekitError, all problems in one line.
     """
+    tree, label = _whole(name)
+    if "members" in tree:
+        raise VaekitError(
+            f"recipe {label} is one of several runs: train them with vaekit.fit_members(recipe={label!r}) or "
+            f"vaekit train --recipe {label}"
+        )
+    return from_tree(merged(tree, overrides_tree(overrides)), f"recipe {label}")
+
+
+def members(name: str | os.PathLike[str], overrides: Iterable[str] = ()) -> dict[str, Recipe]:
+    """The recipes of a recipe's members by name, `overrides` laid over each; none for a recipe of one run.
+
+    Raises VaekitError, as `load` does.
+    """
+    tree, label = _whole(name)
+    return split(tree, f"recipe {label}", overrides) if "members" in tree else {}
+
+
+def _whole(name: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
+    """All sections of a recipe, its name among them, and how messages call it."""
     file, label = _find(str(name), Path())
     tree = _with_bases(file, label, ())
     heading = dict(tree.get("recipe", {})) if isinstance(tree.get("recipe", {}), dict) else {}
     tree["recipe"] = {"name": Path(str(file)).stem} | heading
-    return from_tree(merged(tree, overrides_tree(overrides)), f"recipe {label}")
+    return tree, label
 
 
 def names() -> list[str]:
@@ -54,9 +77,16 @@ def source(name: str | os.PathLike[str]) -> str:
 
 
 def shown(name: str | os.PathLike[str]) -> str:
-    """A recipe that stands by itself, as TOML: its comment, then every key, those of its base included."""
+    """A recipe that stands by itself, as TOML: its comment, then every key, those of its base included.
+
+    Of a recipe with members what they share, and then what is each one's own.
+    """
     comment = "".join(f"# {line}\n" for line in comment_of(source(name)).splitlines())
-    return f"{comment}\n{to_toml(load(name))}"
+    tree, label = _whole(name)
+    if not members(name):
+        return f"{comment}\n{to_toml(load(name))}"
+    shared = from_tree({key: section for key, section in tree.items() if key != "members"}, f"recipe {label}")
+    return f"{comment}\n{to_toml(shared)}\n{on_one_line(tomli_w.dumps({'members': tree['members']}))}"
 
 
 def comment_of(text: str) -> str:

@@ -25,14 +25,16 @@ from vaekit.run.environment import environment
 
 
 class RunFolder:
-    """`runs/NAME`: recipe, data contract, environment, metrics, pictures, best weights, last checkpoint."""
+    """`runs/NAME`: recipe, data contract, environment, metrics, pictures, frames, best weights, last checkpoint."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.recipe, self.contract = self.path / "recipe.toml", self.path / "data.json"
         self.environment, self.metrics = self.path / "environment.json", self.path / "metrics.jsonl"
         self.pictures, self.weights = self.path / "pictures", self.path / "model.safetensors"
+        self.frames = self.path / "frames"  # of the film that a report shows: epoch-0001.npz, ...
         self.checkpoint = self.path / "last.ckpt"
+        self.members = self.path / "members.toml"  # of a folder that holds several runs, and is none
 
     # -- making and opening
 
@@ -42,15 +44,17 @@ class RunFolder:
         path: str | os.PathLike[str] | None = None,
         name: str = "run",
         root: str | os.PathLike[str] = "runs",
+        several: bool = False,
     ) -> RunFolder:
         """A new folder: `path`, which must not exist (or be empty), else root/name, root/name-2, ...
 
-        Of several processes that want the same folder one gets it. Raises VaekitError.
+        `several`: it will hold the folders of several runs. Of several processes that want the same folder one gets
+        it. Raises VaekitError.
         """
         if path is None:
-            return cls._next(Path(root), re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "run")
+            return cls._next(Path(root), re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "run", several)
         folder = cls(Path(path).expanduser())
-        if not folder._take():
+        if not folder._take(several):
             raise folder._taken()
         return folder
 
@@ -62,24 +66,26 @@ class RunFolder:
             raise folder._taken()
 
     def _taken(self) -> VaekitError:
-        how = f"go on with it (vaekit train --resume {self.path}), or " if self.recipe.exists() else ""
+        ours = self.recipe.exists() or self.members.exists()
+        how = f"go on with it (vaekit train --resume {self.path}), or " if ours else ""
         return VaekitError(f"{self.path} exists already; {how}choose another -o")
 
     @classmethod
-    def _next(cls, root: Path, name: str) -> RunFolder:
+    def _next(cls, root: Path, name: str, several: bool) -> RunFolder:
         for number in itertools.count(1):
             folder = cls(root / (name if number == 1 else f"{name}-{number}"))
-            if not folder.path.exists() and folder._take():
+            if not folder.path.exists() and folder._take(several):
                 return folder
         raise AssertionError("unreachable")
 
-    def _take(self) -> bool:
-        """Make the folder ours; False if it is somebody's. The metrics file is the mark: one makes it."""
+    def _take(self, several: bool) -> bool:
+        """Make the folder ours; False if it is somebody's. A file is the mark: one process makes it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if any(self.path.iterdir()):
                 return False
-            os.close(os.open(self.metrics, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            mark = self.members if several else self.metrics
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except FileExistsError:
             return False
         except OSError as error:
@@ -94,6 +100,12 @@ class RunFolder:
         folder = cls(Path(path).expanduser())
         if not folder.path.exists():
             raise VaekitError(f"there is no run at {folder.path}")
+        if folder.members.is_file() and not folder.recipe.is_file():
+            runs = sorted(place.parent.name for place in folder.path.glob("*/recipe.toml"))
+            raise VaekitError(
+                f"{folder.path} holds several runs, and is none itself: take one of them, such as "
+                f"{folder.path / (runs[0] if runs else 'NAME')}"
+            )
         if not folder.recipe.is_file():
             raise VaekitError(f"{folder.path} is no run of vaekit: it holds no recipe.toml")
         return folder

@@ -80,15 +80,17 @@ def part(data: Data, split: str) -> Split:
         return frozen[0]
     labels = [each.label for each in frozen if each.label is not None]
     label = np.concatenate(labels) if len(labels) == len(frozen) else None
-    return Split(
-        np.concatenate([each.rows(slice(None)) for each in frozen]), label, "all", bits=frozen[0].bits
-    )
+    known = [each.places for each in frozen if each.places is not None]
+    places = np.concatenate(known) if len(known) == len(frozen) else None
+    x = np.concatenate([each.rows(slice(None)) for each in frozen])
+    return Split(x, label, "all", frozen[0].bits, places)
 
 
 def subset(rows: Split, index: np.ndarray) -> Split:
     """Some rows of a split."""
     label = None if rows.label is None else rows.label[index]
-    return replace(rows, x=rows.rows(index), label=label)
+    places = None if rows.places is None else rows.places[index]
+    return replace(rows, x=rows.rows(index), label=label, places=places)
 
 
 def ids(contract: Contract, label: Any, n: int) -> np.ndarray:

@@ -46,6 +46,19 @@ def evaluate(
     )  # fmt: skip
 
 
+def latents(run: Run, data: Any, *, split: str, seed: int, progress: bool) -> dict[str, Any]:
+    """As `Run.latents`. The run's own test split leaves latents.json in the run."""
+    from vaekit.metrics.latents import latents as judge
+
+    own = data is None or inputs.is_own(run, data)
+    rows = inputs.labelled(run, run.rows(data, split), None)
+    keep = own and split == "test" and run.folder is not None and os.access(run.folder.path, os.W_OK)
+    return judge(
+        run.model, rows, run.data().train, run.contract, seed=seed, condition=run.condition, progress=progress,
+        save=run.folder.path if keep and run.folder is not None else None,
+    )  # fmt: skip
+
+
 def _on_bits(run: Run, binarize: str) -> Contract:
     """The contract with its grey values binarised, for a likelihood that is a density of bits."""
     contract, likelihood = run.contract, run.model.likelihood
@@ -114,6 +127,9 @@ def info(run: Run) -> dict[str, Any]:
             best = min(judged, key=lambda line: line["valid_loss"])
             facts["best"] = {"validation_loss": best["valid_loss"], "epoch": best["epoch"]}
         facts["skipped"] = sum(line.get("skipped") or 0 for line in lines)
+        said = [(line["epoch"], finding["text"]) for line in lines for finding in line.get("doctor", ())]
+        if said:
+            facts["doctor"] = [f"epoch {epoch:,}: {text}" for epoch, text in said]
     return {name: value for name, value in facts.items() if value != ""}
 
 
@@ -125,6 +141,8 @@ def lines(info: Mapping[str, Any]) -> str:
     if "best" in shown:
         best = info["best"]
         shown["best"] = f"validation loss {best['validation_loss']:,.2f} nats at epoch {best['epoch']:,}"
+    if "doctor" in shown:
+        shown["doctor"] = f"\n{'':<13}".join(info["doctor"])
     return "\n".join(f"{name:<12} {value}" for name, value in shown.items())
 
 

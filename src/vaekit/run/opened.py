@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vaekit.objectives.common import Objective
+    from vaekit.run.arithmetic import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,24 @@ class Run:
 
         return manifold(self, n, label, seed)
 
+    def arithmetic(
+        self, plus: str, minus: str, to: Any, *, groups: str | os.PathLike[str] | None = None, steps: int = 7,
+        n: int = 4, label: Any = None, seed: int = 0,
+    ) -> Arithmetic:  # fmt: skip
+        """`to` moved by the mean code of the training rows of one group minus another's, at `steps` strengths from 0
+        to 1.5 (Radford et al. 2016, https://arxiv.org/abs/1511.06434; attribute vectors, Larsen et al. 2016,
+        https://arxiv.org/abs/1512.09300).
+
+        Groups are labels, or named by the CSV `groups` with a column `group` and one of `file` or `row`. `to` is a
+        group, whose mean and `n` rows are moved (held-out ones first, by the seed), or as for `interpolate`;
+        "row:3" is row 3 where a group is called 3. A conditional run decodes each item under its own label, and
+        its codes leave labels out, so that `plus` and `minus` must then come from the CSV.
+        Raises VaekitError for an unknown group, one without training rows, and a CSV that does not fit the data.
+        """
+        from vaekit.run.arithmetic import arithmetic
+
+        return arithmetic(self, plus, minus, to, groups=groups, steps=steps, n=n, label=label, seed=seed)
+
     def evaluate(
         self, data: Any = None, *, split: str = "test", k: Sequence[int] = (1, 10, 100, 1000),
         binarize: str | None = None, limit: int | None = None, seed: int = 0, device: str | None = None,
@@ -259,6 +279,28 @@ class Run:
             self, data, split=split, k=k, binarize=binarize, limit=limit, seed=seed, device=device,
             compile=compile, progress=progress, label=label,
         )  # fmt: skip
+
+    def latents(
+        self, data: Any = None, *, split: str = "test", seed: int = 0, progress: bool = False
+    ) -> dict[str, Any]:
+        """What the latent space is worth beside the bound: reconstruction error, the cloud of codes and its holes
+        against the prior, accuracy of k-NN and a linear probe on codes, quality of decoded samples and midpoints,
+        smoothness (`metrics.latents.latents` says how). The run's own test split leaves latents.json in the run."""
+        from vaekit.run.judging import latents
+
+        return latents(self, data, split=split, seed=seed, progress=progress)
+
+    def report(
+        self, lang: str = "en", output: str | os.PathLike[str] | None = None, *, seed: int = 0,
+        progress: bool = False,
+    ) -> Path:  # fmt: skip
+        """Write RUN/report.html (RUN/report.ko.html), or `output`: all of the run on one page that needs nothing else.
+
+        `lang` is en or ko; `seed` chooses rows and noise. A test split that has not been evaluated is, with few draws.
+        """
+        from vaekit.report.build import report
+
+        return report(self, lang, output, seed=seed, progress=progress)
 
     def info(self) -> dict[str, Any]:
         """What the run is, in facts that JSON can hold."""
@@ -301,14 +343,21 @@ class Run:
 
         return latent_grid(self, x, side)
 
+    def picture_of_arithmetic(self, found: Arithmetic) -> Image:
+        """The decoded means, and below what was moved, a row each, the original at its left."""
+        from vaekit.run.showing import moved
+
+        return moved(self, found)
+
     def picture_of_pairs(self, originals: np.ndarray, reconstructions: np.ndarray) -> Image:
         """Originals above their reconstructions."""
         from vaekit.run.showing import pairs
 
         return pairs(self, originals, reconstructions)
 
-    def picture_of_codes(self, codes: Codes) -> Image:
-        """The latent map, coloured by label; the principal plane where D > 2."""
+    def picture_of_codes(self, codes: Codes, *, colours: str | None = None) -> Image:
+        """The latent map, coloured by label; the principal plane where D > 2. `colours` names a colormap of
+        matplotlib, e.g. "viridis", which is drawn with its bar."""
         from vaekit.run.showing import latent_map
 
-        return latent_map(torch.from_numpy(codes.mean), codes.label, self.contract, codes.split)
+        return latent_map(torch.from_numpy(codes.mean), codes.label, self.contract, codes.split, colours)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from vaekit.data import Contract
+    from vaekit.run.arithmetic import Arithmetic
     from vaekit.run.opened import Run
 
 
@@ -75,6 +76,27 @@ def pairs(run: Run, originals: np.ndarray, reconstructions: np.ndarray) -> Image
     return pictures.pairs(_tiles(run, originals), _tiles(run, reconstructions))
 
 
+def moved(run: Run, found: Arithmetic) -> Image:
+    """Means side by side, and below them what was moved, a row each, the original at its left; vectors as a heat map."""
+    from vaekit import pictures
+
+    S = found.z.shape[1]
+    if not run.contract.is_image:
+        steps = [*(f"mean of {end}" for end in found.ends)]
+        steps += [f"{name} × {s:g}" for name in found.names for s in found.strengths]
+        return items(run, found.arrays()["x"], None, None, steps)
+    cell = max(48, min(160, 960 // (S + 1)))
+    means = _tiles(run, found.mean_items)
+    rows, heads = [_tiles(run, row) for row in found.x], [f"× {s:.3g}" for s in found.strengths]
+    if any(one is not None for one in found.originals):
+        blank = np.ones_like(means[:1])
+        left = [blank if one is None else _tiles(run, one[None]) for one in found.originals]
+        rows, heads = [np.concatenate(pair) for pair in zip(left, rows, strict=True)], ["original", *heads]
+    above = pictures.strip([means], ["means"], [f"+ {found.ends[0]}", f"− {found.ends[1]}"], cell)
+    below = pictures.strip(rows, found.names, heads, cell)
+    return pictures.stacked([above, below])
+
+
 def latent_grid(run: Run, x: np.ndarray, side: int) -> Image:
     """A decoded latent grid in data units: pictures in their places, or for vectors a map a column."""
     from vaekit import pictures
@@ -94,7 +116,9 @@ def latent_grid(run: Run, x: np.ndarray, side: int) -> Image:
 SPLITS = {"train": "training ", "valid": "validation ", "test": "test "}
 
 
-def latent_map(codes: Tensor, label: np.ndarray | None, contract: Contract, split: str = "") -> Image:
+def latent_map(
+    codes: Tensor, label: np.ndarray | None, contract: Contract, split: str = "", colours: str | None = None
+) -> Image:
     """Mean codes [N, D] as points, coloured by label; spread where D = 1, their principal plane where D > 2."""
     from vaekit import pictures, walks
 
@@ -110,4 +134,4 @@ def latent_map(codes: Tensor, label: np.ndarray | None, contract: Contract, spli
         first, second = (100 * share).tolist()
         axes = (f"principal direction 1 ({first:.0f} %)", f"principal direction 2 ({second:.0f} %)")
         title += f", {D} dimensions"
-    return pictures.latent_map(points, label, contract.labels or None, axes, title)
+    return pictures.latent_map(points, label, contract.labels or None, axes, title, colours)

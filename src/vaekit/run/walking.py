@@ -90,6 +90,12 @@ def manifold(run: Run, n: int, label: Any, seed: int) -> tuple[np.ndarray, np.nd
 
 def place(run: Run, where: Any, label: Any) -> tuple[Tensor, Any]:
     """A code [D] and its row's label, from a row's number, a latent point, a row, or a path."""
+    code, of_row, _ = found(run, where, label)
+    return code, of_row
+
+
+def found(run: Run, where: Any, label: Any) -> tuple[Tensor, Any, np.ndarray | None]:
+    """As `place`, and the row itself in data units; None of a latent point."""
     from vaekit.output import point_of
 
     if isinstance(where, str):
@@ -111,13 +117,14 @@ def place(run: Run, where: Any, label: Any) -> tuple[Tensor, Any]:
             inputs.points(where, run.model.latent)  # a point of the wrong length, and says so
         row = inputs.rows(run, where, "test", label)
     else:
-        return inputs.points(where, run.model.latent)[0].to(run.device), None
+        return inputs.points(where, run.model.latent)[0].to(run.device), None, None
     if len(row) != 1:
         raise VaekitError(
             f"{where} holds {len(row):,} rows; a walk needs one: give the file of one, or a row's number"
         )
     code = run.encode(row, label=label)
-    return torch.from_numpy(code.mean[0]).to(run.device), None if code.label is None else int(code.label[0])
+    of_row = None if code.label is None else int(code.label[0])
+    return torch.from_numpy(code.mean[0]).to(run.device), of_row, row.rows(0)
 
 
 def _decoded(run: Run, z: Tensor, label: Any) -> np.ndarray:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaekit.errors import VaekitError
+from vaekit.train.given import (
+    Say,
+    data_options,
+    introduction,
+    is_name,
+    kept_source,
+    opened,
+    refuse_beyond_train,
+    voice,
+    without_none,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,7 +70,7 @@ def fit(
     from vaekit import recipe as room
     from vaekit.run import RunFolder
 
-    say = _voice(progress)
+    say = voice(progress)
     options = {
         "size": size,
         "grey": grey,
@@ -80,31 +90,29 @@ def fit(
     named = dict(room.overrides_tree(overrides).get("data", {}))
     source = named.pop("source", None) if data is None else data
     options = named | {name: value for name, value in options.items() if value is not None}
-    opened: Data | None = None
+    found: Data | None = None
     if recipe is None:
         source = "digits" if source is None else source
-        opened = _open(source, options)
-        recipe, reason = room.for_contract(opened.contract)
+        found = opened(source, options)
+        recipe, reason = room.for_contract(found.contract)
         because = f"recipe {recipe}: {reason}"
     else:
         because = f"recipe {Path(recipe).stem}: as asked"
     chosen = room.load(recipe, overrides)
     plain = {name: value for name, value in options.items() if isinstance(value, str | int | bool)}
     chosen = chosen.updated(
-        {"data": plain, "model": _given(latent=latent), "train": _given(seed=seed, device=device)}
+        {"data": plain, "model": without_none(latent=latent), "train": without_none(seed=seed, device=device)}
     )
     if source is None:
         source = chosen.data.source or "digits"
-    wanted = _data_options(chosen) | options
-    if opened is None or wanted != options:
-        opened = _open(source, wanted)
-    say(opened.contract.line())
-    for sentence in opened.contract.preparation:
-        say(f"data: {sentence}")
+    wanted = data_options(chosen) | options
+    if found is None or wanted != options:
+        found = opened(source, wanted)
+    introduction(found, say)
     say(because)
-    kept = _kept_source(source) if isinstance(source, str | os.PathLike) else opened.contract.source
+    kept = kept_source(source) if isinstance(source, str | os.PathLike) else found.contract.source
     chosen = chosen.updated({"data": {"source": kept}})
-    return _run(chosen, opened, output, say, nets=nets, allow=allow, progress=progress)
+    return begin(chosen, found, output, say, nets=nets, allow=allow, progress=progress)
 
 
 def resume(
@@ -118,55 +126,52 @@ def resume(
 ) -> Run:
     """Go on with a run exactly where it stopped; with `set=["train.epochs=M"]` it is extended and planned anew.
 
-    data: the data again, where the run was made from an array (with labels an (x, y) pair), or where they have moved.
+    data: the data again, where the run was made from an array (with labels an (x, y) pair), or where they have moved;
+    opened data are taken as they are.
     Raises VaekitError if the folder is no run, or its data are no longer what they were.
     """
     from vaekit.recipe import overrides_tree
     from vaekit.run import RunFolder
 
-    say = _voice(progress)
+    say = voice(progress)
     folder = RunFolder.open(path)
     recipe, contract = folder.read_recipe(allow=allow), folder.read_contract()
     changes = overrides_tree(set)
-    refused = [f"{section}.{key}" for section, keys in changes.items() for key in keys if section != "train"]
-    if refused:
-        raise VaekitError(
-            f"--resume cannot change {', '.join(refused)}: only [train] may change; start a new run"
-        )
+    refuse_beyond_train(changes)
     recipe = recipe.updated(changes)
     source = data if data is not None else recipe.data.source
-    if source is None or (data is None and source == contract.source and not _is_name(source)):
+    if source is None or (data is None and source == contract.source and not is_name(source)):
         raise VaekitError(
             f"{folder.path} was made from {contract.source}, not from a path; give the data again: "
             "vaekit train DATA --resume RUN, or resume(run, data=...)"
         )
-    opened = _open(source, _data_options(recipe))
-    if opened.contract.hash != contract.hash:
+    found = opened(source, data_options(recipe))
+    if found.contract.hash != contract.hash:
         raise VaekitError(
-            f"{opened.contract.source} is not what {folder.path} was trained on (hash {opened.contract.hash[:12]} now, "
+            f"{found.contract.source} is not what {folder.path} was trained on (hash {found.contract.hash[:12]} now, "
             f"{contract.hash[:12]} then); bring them back, or start a new run"
         )
     if isinstance(data, str | os.PathLike):
-        recipe = recipe.updated({"data": {"source": _kept_source(data)}})
-    say(f"resuming {folder.path}: {opened.contract.line()}")
+        recipe = recipe.updated({"data": {"source": kept_source(data)}})
+    say(f"resuming {folder.path}: {found.contract.line()}")
     return _train(
         recipe,
-        opened,
+        found,
         folder,
         say,
         nets=nets,
         allow=allow,
         progress=progress,
         resume=True,
-        changed=bool(changes) or data is not None,
+        changed=bool(changes) or isinstance(data, str | os.PathLike),
     )
 
 
-def _run(
-    chosen: Recipe, opened: Data, output: str | os.PathLike[str] | None, say: Any, *,
-    nets: Mapping[str, nn.Module] | None, allow: Collection[str], progress: bool | None,
+def begin(
+    chosen: Recipe, opened: Data, output: str | os.PathLike[str] | None, say: Say, *,
+    nets: Mapping[str, nn.Module] | None = None, allow: Collection[str] = (), progress: bool | None = None,
 ) -> Run:  # fmt: skip
-    """Resolve all that is open, make the folder, train."""
+    """Start a run on opened data: resolve all that is open, make the folder, train."""
     from vaekit import recipe as room
     from vaekit.run import RunFolder
     from vaekit.train.automatic import decide
@@ -307,51 +312,10 @@ def _verdict(outcome: Outcome, folder: RunFolder, pictures: bool) -> str:
         which = "best " if outcome.best_epoch != outcome.epochs else ""
         best = f", {which}validation loss {outcome.best_value:.2f} nats at epoch {outcome.best_epoch}"
     skipped = f", {outcome.skipped} steps skipped" if outcome.skipped else ""
+    found = f", the doctor found {' and '.join(outcome.ailments)}" if outcome.ailments else ""
     where = f"look at {folder.pictures}" if pictures else f"the run is {folder.path}"
-    return (
-        f"{outcome.reason} after {_epochs(outcome.epochs)}, {outcome.seconds:.1f} s{best}{skipped}; {where}"
-    )
+    return f"{outcome.reason} after {_epochs(outcome.epochs)}, {outcome.seconds:.1f} s{best}{skipped}{found}; {where}"
 
 
 def _epochs(count: int | None) -> str:
     return f"{count} epoch{'s' * (count != 1)}"
-
-
-def _voice(progress: bool | None) -> Any:
-    """Say a line on stderr, where someone listens, and once even with several processes."""
-    listening = sys.stderr.isatty() if progress is None else progress
-    first = os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
-    return (
-        (lambda text: print(text, file=sys.stderr, flush=True))
-        if listening and first
-        else (lambda text: None)
-    )
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _open(source: Any, options: Mapping[str, Any]) -> Data:
-    from vaekit.data import open_data
-
-    return open_data(source, **options)
-
-
-def _data_options(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's [data] as `open_data` takes it, defaults left out."""
-    section = recipe.data
-    plain = section.model_dump(exclude={"source"}, exclude_defaults=True)
-    return {name: value for name, value in plain.items() if value is not None}
-
-
-def _is_name(source: str) -> bool:
-    from vaekit.data import NAMES
-
-    return source in NAMES
-
-
-def _kept_source(source: str | os.PathLike[str]) -> str:
-    """A name as it is; a path made absolute, so that the run can be resumed from any folder."""
-    text = os.fspath(source)
-    return text if _is_name(text) else str(Path(text).expanduser().resolve())

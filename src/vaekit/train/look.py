@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from vaekit import pictures, walks
-from vaekit.data import Batches, Preparation
+from vaekit.data import Batches, Preparation, in_turn
 from vaekit.model import VAE
+from vaekit.run import RunFolder
 from vaekit.run.looking import looking
 from vaekit.run.showing import latent_map
+from vaekit.train import frames
 
 if TYPE_CHECKING:
     from vaekit.data import Contract, Data, Split
@@ -54,7 +56,7 @@ def look(
         written.append(home / name)
 
     with looking(model, seed) as device:
-        rows = _Rows(split, contract, device, condition)
+        rows = Rows(split, contract, device, condition)
         x, c = rows.spread(PAIRS if contract.is_image else ROWS, seed)
         if model.latent:
             keep("reconstructions.png", _beside(contract, x, model.reconstruct(x, c)))
@@ -62,7 +64,7 @@ def look(
         if model.latent:
             drawn = split if mapped is None else mapped
             some = np.random.default_rng(seed).permutation(len(drawn))[:MAPPED]
-            codes = _Rows(drawn, contract, device, condition).codes(model, some)
+            codes = Rows(drawn, contract, device, condition).codes(model, some)
             known = codes.isfinite().all(1)  # a run that has broken still gets its pictures
             if known.any():
                 label = None if drawn.label is None else drawn.label[some][known.numpy()]
@@ -87,11 +89,11 @@ def peek(
     """One picture during training: ten originals, their reconstructions (where there is a latent), twenty samples.
 
     The rows of `split` and the noise behind the samples depend on `seed` alone, so that a run's pictures
-    can be leafed through.
+    can be leafed through. A picture among those of a run folder leaves a frame of its film as well.
     """
     target = Path(path)
     with looking(model, seed) as device:
-        rows = _Rows(split, contract, device, condition)
+        rows = Rows(split, contract, device, condition)
         x, c = rows.spread(10, seed)
         again = [model.reconstruct(x, c)] if model.latent else []
         drawn = model.sample(20, rows.cycled(20))
@@ -101,6 +103,9 @@ def peek(
         else:
             picture = _beside(contract, x, again[0]) if again else _samples(model, contract, rows, x)
     pictures.save(picture, target)
+    run = RunFolder(target.parent.parent)
+    if target.parent == run.pictures:
+        frames.keep(model, contract, rows, run.frames / f"{target.stem}.npz", seed)
     return target
 
 
@@ -110,7 +115,7 @@ def preview(data: Data, *, seed: int = 0) -> Any:
     A row of images for each label where there are 2 to 20, else a grid; rows of a table as a heat map.
     """
     contract, split = data.contract, data.train
-    rows = _Rows(split, contract, torch.device("cpu"), condition=False)
+    rows = Rows(split, contract, torch.device("cpu"), condition=False)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         if not contract.is_image:
@@ -125,7 +130,7 @@ def preview(data: Data, *, seed: int = 0) -> Any:
         return pictures.strip(pictured, [str(name) for name, _ in shown])
 
 
-class _Rows:
+class Rows:
     """Rows of the split as the model sees them, with bits that stay the same where they are binarised."""
 
     def __init__(self, split: Split, contract: Contract, device: torch.device, condition: bool) -> None:
@@ -145,14 +150,7 @@ class _Rows:
 
     def spread(self, n: int, seed: int) -> tuple[Tensor, Tensor | None]:
         """n rows that take the labels in turn (0, 1, 2, ..., 0, 1, ...), or any n where there are none."""
-        order = np.random.default_rng(seed).permutation(len(self.split))
-        if self.split.label is not None:
-            label = self.split.label[order]
-            turn = np.zeros(len(order), dtype=np.int64)  # how many of its label stand before a row
-            for kind in np.unique(label):
-                turn[label == kind] = np.arange((label == kind).sum())
-            order = order[np.lexsort((label, turn))]
-        return self.at(order[:n])
+        return self.at(in_turn(self.split, n, seed))
 
     def codes(self, model: VAE, index: np.ndarray) -> Tensor:
         """Mean codes [N, D] on the CPU, float32."""
@@ -174,7 +172,7 @@ def _beside(contract: Contract, x: Tensor, again: Tensor) -> Any:
     return pictures.vectors(x, again, contract.columns or None)
 
 
-def _samples(model: VAE, contract: Contract, rows: _Rows, x: Tensor) -> Any:
+def _samples(model: VAE, contract: Contract, rows: Rows, x: Tensor) -> Any:
     if not contract.is_image:
         drawn = model.sample(len(x), rows.cycled(len(x)), noise=True)
         return pictures.vectors(x, drawn, contract.columns or None, ("original", "sample"))
@@ -186,7 +184,7 @@ def _samples(model: VAE, contract: Contract, rows: _Rows, x: Tensor) -> Any:
     return pictures.strip(np.split(shown, kinds), [str(name) for name in contract.labels[:kinds]])
 
 
-def _manifold(model: VAE, contract: Contract, codes: Tensor, rows: _Rows) -> Any:
+def _manifold(model: VAE, contract: Contract, codes: Tensor, rows: Rows) -> Any:
     """A decoded grid; None for vectors over one latent dimension, which the latent map shows already."""
     D = model.latent
     side = 15 if max(contract.shape[-2:]) <= 32 else 11  # odd, so that the median stands in the middle

@@ -15,6 +15,7 @@ from vaekit.errors import VaekitError
 from vaekit.recipe.settings import TrainSettings
 from vaekit.train import checkpoint, trouble
 from vaekit.train.best import Best
+from vaekit.train.doctor import Doctor
 from vaekit.train.interrupt import Interrupt
 from vaekit.train.ledger import ROWS
 from vaekit.train.machine import start, working
@@ -92,7 +93,7 @@ class Loop:
         self.plan = Plan.of(settings, len(data.train))
         contract, device = data.contract, fabric.device
         self.preparation = Preparation(contract).to(device)
-        self.batches = Batches(data.train, contract, device, condition=condition)
+        self.batches = Batches(data.train, contract, device, condition=condition, mirror=data.mirror)
         self.valid_batches: Batches | None = None
         if data.valid is not None and len(data.valid):
             self.valid_batches = Batches(data.valid.frozen(contract), contract, device, condition=condition)
@@ -100,6 +101,9 @@ class Loop:
             self.note("there are no validation rows, so train.patience has nothing to watch")
         self.steps = Steps(objective, self.preparation, self.batches, self.plan, settings, fabric)
         self.best, self.pace = Best(settings.patience, settings.keep), checkpoint.Pace()
+        # one process looks, and asks nothing of the others
+        seen = self.valid_batches if self.rank == 0 else None
+        self.doctor = Doctor(objective, settings, self.plan, contract, self.batches, seen, self.preparation)
         self.epoch = self.position = self.step = self.images = 0
         self.record: dict[str, Any] | None = None
 
@@ -167,19 +171,22 @@ class Loop:
             if seen is None:
                 return False
             valid = seen
+            self.best.judge(number, valid["loss"], lambda: checkpoint.weights_of(self.model))
+        ends = last or self.best.out_of_patience
+        visit = self.doctor.visit(self.model, number, self.step, means, valid, ends)
         self.record = metrics_line(
-            number, self.step, means, valid, self.steps.ledger.updates(), self.plan.rate(self.step - 1),
-            seconds, self.images - images,
+            number, self.step, means, valid | visit.terms, self.steps.ledger.updates(),
+            self.plan.rate(self.step - 1), seconds, self.images - images, visit.findings,
         )  # fmt: skip
         if self.rank == 0:
             self.folder.append_metrics(self.record)
-        if valid:
-            self.best.judge(number, valid["loss"], lambda: checkpoint.weights_of(self.model))
         self.epoch, self.position = number, 0
         self.steps.ledger.clear()
         self.progress.epoch(self.record)
+        for finding in visit.findings:
+            self.progress.say(f"doctor: {finding['text']}")
         self.watch()
-        if last or self.best.out_of_patience or self.pace.due():
+        if ends or self.pace.due():
             self.write()
         return True
 
@@ -234,6 +241,7 @@ class Loop:
             "version": checkpoint.VERSION, "settings": self.settings.model_dump(mode="json"),
             "n": self.plan.n, "epoch": self.epoch, "position": self.position, "step": self.step,
             **self.steps.state_dict(within_epoch), "best": self.best.state_dict(),
+            "doctor": self.doctor.state_dict(),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -241,6 +249,8 @@ class Loop:
         self.epoch, self.position, self.step = state["epoch"], state["position"], state["step"]
         self.steps.load_state_dict(state)
         self.best.load_state_dict(state["best"])
+        if "doctor" in state:  # a checkpoint of a vaekit that had none
+            self.doctor.load_state_dict(state["doctor"])
 
     def write(self, within_epoch: bool = False) -> None:
         """The best model, then the checkpoint that knows of it; their line of metrics was there before."""
@@ -264,7 +274,7 @@ class Loop:
             reason=reason, epochs=self.epoch, steps=self.step, best_epoch=self.best.epoch,
             best_value=self.best.value, skipped=sum(self.steps.ledger.skipped.values()),
             seconds=time.monotonic() - self.started, record=self.record, notes=tuple(self.notes),
-            signal=self.interrupt.signal, weights=self.weights,
+            signal=self.interrupt.signal, weights=self.weights, ailments=self.doctor.ailments,
         )  # fmt: skip
 
     def interrupted(self) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,17 +25,18 @@ class Outcome:
     notes: tuple[str, ...] = ()
     signal: str | None = None  # the name of the signal that interrupted
     weights: dict[str, Tensor] = field(default_factory=dict, repr=False)  # the best model's, on the CPU
+    ailments: tuple[str, ...] = ()  # what the doctor found and still holds at the last validation, in words
 
 
 def metrics_line(
     epoch: int, step: int, train: dict[str, float], valid: dict[str, float], updates: dict[str, float],
-    learning_rate: float, seconds: float, images: int,
+    learning_rate: float, seconds: float, images: int, findings: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """One line of metrics.jsonl: terms in nats under `train_` and `valid_`, whatever depends on the clock
     under `time`.
 
     A number that is not finite is null, for JSON has no NaN. beta is a setting of the step, not a result, and
-    stands alone.
+    stands alone. What the doctor found new stands under `doctor`, if anything.
     """
     line: dict[str, Any] = {"epoch": epoch, "step": step}
     line |= {f"train_{name}": value for name, value in train.items() if name != "beta"}
@@ -43,5 +45,7 @@ def metrics_line(
     if "beta" in train:
         line["beta"] = train["beta"]
     line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+    if findings:
+        line["doctor"] = list(findings)
     line["time"] = {"seconds": round(seconds, 4), "images_per_second": round(images / seconds, 1)}
     return line
