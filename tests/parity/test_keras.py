@@ -137,7 +137,7 @@ def as_ours(value: Tensor) -> Tensor:
     return value.mT if value.dim() == 2 else value
 
 
-def variables(tutorial: Tutorial, ours: Ours) -> dict[str, list[Tensor]]:
+def variables(tutorial: Tutorial, mine: Ours) -> dict[str, list[Tensor]]:
     """By the name of each weight of ours, the Keras weights that it stands for: the heads are one layer here."""
     found: dict[str, list[Tensor]] = {}
     heads = len(tutorial.encoder.outputs)
@@ -145,7 +145,7 @@ def variables(tutorial: Tutorial, ours: Ours) -> dict[str, list[Tensor]]:
         trained = [layer for layer in net.layers if layer.weights]
         groups = [[layer] for layer in trained[:-last]] + [trained[-last:]]
         flat = [[layer.weights[i].value for layer in group] for group in groups for i in (0, 1)]
-        names = [name for name, _ in ours.model.named_parameters() if name.startswith(slot)]
+        names = [name for name, _ in mine.model.named_parameters() if name.startswith(slot)]
         found |= zip(names, flat, strict=True)
     return found
 
@@ -204,17 +204,17 @@ def test_the_same_codes_and_the_same_pictures(name):
     assert_same(two.ours.model.decode(z).mean - grey, decoded - grey, "pictures")
 
 
-def constant(ours: Ours) -> tuple[float, float]:
+def constant(mine: Ours) -> tuple[float, float]:
     """What our loss is of theirs: (factor, nats that depend on no weight).
 
     Cross-entropy has none. F x mean squared error is -log N of variance v = D / 2F less D / 2 log(2 pi v), and a
     density over 0..255 rather than [0, 1] takes another D log 255.
     """
-    if ours.recipe.likelihood.kind == "BernoulliLikelihood":
+    if mine.recipe.likelihood.kind == "BernoulliLikelihood":
         return 1.0, 0.0
     variance, D = 784 / (2 * 1000), 784
     nats = D / 2 * math.log(2 * math.pi * variance) + D * math.log(255)
-    return (1000.0 if ours.recipe.name == "keras-conv-leaky-ae" else 1.0), nats
+    return (1000.0 if mine.recipe.name == "keras-conv-leaky-ae" else 1.0), nats
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -264,6 +264,7 @@ def test_the_same_start(name):
 def test_the_same_optimiser_at_one_rate(name):
     settings = ours(name).recipe.train
     adam = keras.optimizers.Adam(learning_rate=5e-4 if "leaky" in name else 1e-3).get_config()
+    assert (settings.batch_size, settings.epochs) == ((32, 200) if "leaky" in name else (128, 30))
     assert settings.optimizer == "Adam" and settings.weight_decay == 0
     assert (settings.learning_rate, settings.eps) == (adam["learning_rate"], adam["epsilon"])
     assert settings.betas == (adam["beta_1"], adam["beta_2"])

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser_kit import assert_healthy
-from commands_kit import ask, refused
 
 import vaekit
+from browser_kit import assert_healthy
+from commands_kit import ask, refused
 from vaekit import VaekitError
 
 BITS = ["likelihood.kind=AutoregressiveLikelihood", "likelihood.hidden=[32]"]

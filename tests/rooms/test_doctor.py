@@ -63,7 +63,9 @@ ILL = {
     "variance-bound": (
         "digits", ["train.epochs=4", "posterior.log_variance_bound=1"], {}, "posterior.log_variance_bound",
     ),
-    "prior": ("digits", ["train.epochs=12", "objective.beta=0"], {}, "objective.beta=1"),
+    "prior": (
+        "digits", ["train.epochs=12", "train.schedule=constant", "objective.beta=0"], {}, "objective.beta=1",
+    ),
 }  # fmt: skip
 
 
@@ -197,6 +199,20 @@ def test_half_the_dimensions_may_sleep_and_a_quarter_must_not():
     assert Ward().sees(Readings(16, active=4), last=True, epochs=300) == ["collapsed"]
     # of 64 values in a row no more than 64 dimensions are of use
     assert Ward().sees(Readings(200, active=17), last=True, epochs=300, rate=30.0) == []
+
+
+@pytest.mark.parametrize(
+    ("D", "width", "ill"), [(2, 1.6, 0), (2, 60.0, 1), (64, 1.3, 0), (64, 2.5, 1), (64, 0.2, 1)]
+)
+def test_a_prior_is_unmet_where_codes_lie_elsewhere_in_any_dimension(D, width, ill):
+    from vaekit.distributions import DiagonalGaussian
+
+    torch.manual_seed(0)
+    prior = DiagonalGaussian(torch.zeros(D), torch.zeros(D))
+    codes, draws = prior.log_prob(width * torch.randn(500, D)), prior.log_prob(torch.randn(500, D))
+    outside = ((draws.mean() - codes.mean()) / D).item()
+    seen = Readings(D, active=D, explained=0.8, overlap=overlap(codes, draws).item(), outside=outside)
+    assert Ward().sees(seen, last=True, epochs=300) == ["prior"] * ill
 
 
 def test_over_fitting_needs_a_loss_that_has_stopped_falling():

@@ -252,6 +252,19 @@ def test_data_that_have_gone_leave_a_page_of_what_is_known(tmp_path):
     assert "could not be opened again" in page.read_text(encoding="utf-8")
 
 
+def test_a_broken_model_has_a_page_that_says_so(browser, run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "r")
+    (folder / "evaluation.json").unlink(missing_ok=True)
+    opened = vaekit.load(folder)
+    for weights in opened.model.posterior.parameters():
+        weights.data.fill_(float("nan"))
+    page = opened.report()
+    assert "could not be judged" in page.read_text(encoding="utf-8")
+    tab = browser.open(page)
+    assert_healthy(tab)
+    tab.close()
+
+
 # -- the film
 
 
@@ -276,6 +289,15 @@ def test_the_last_frame_is_what_the_kept_weights_show(tmp_path):
     assert frame["code"] == pytest.approx(codes, abs=5e-3)
     again = run.reconstruct(run.data().test)[1][frame["picked"]] / 16
     assert frame["reconstruction"] / 255 == pytest.approx(again, abs=1 / 16)
+
+
+def test_a_film_costs_training_nothing(tmp_path):
+    """Frames are looked at with noise of their own, so the weights are those of a run without them."""
+    filmed = trained(tmp_path / "a", set=["train.epochs=3", "train.picture_every=1"], latent=2)
+    blind = trained(tmp_path / "b", set=["train.epochs=3", "train.pictures=false"], latent=2)
+    assert len(list((tmp_path / "a" / "frames").iterdir())) == 3 and not (tmp_path / "b" / "frames").exists()
+    other = blind.model.state_dict()
+    assert all((value == other[name]).all() for name, value in filmed.model.state_dict().items())
 
 
 def test_a_film_has_no_frames_of_epochs_that_were_never_reached(run, tmp_path):
@@ -316,6 +338,14 @@ def test_every_key_that_is_asked_for_exists_and_every_text_is_asked_for():
                 )
     known = re.compile("|".join(sorted(set(asked) - {""})))
     assert not {key for key in texts if not known.fullmatch(key)}
+
+
+def test_every_illness_has_words_in_both_languages():
+    from vaekit.train.ailments import AILMENTS
+
+    for lang in LANGUAGES:
+        texts = Words(lang).texts()
+        assert all(f"doctor.{ailment.code.replace('-', '_')}" in texts for ailment in AILMENTS)
 
 
 @pytest.mark.long

@@ -22,6 +22,7 @@ class Axis:
     low: float
     high: float
     log: bool = False
+    whole: bool = False  # whether only whole numbers stand on it
 
     def fraction(self, values: np.ndarray) -> np.ndarray:
         """Where values stand, 0 at `low` and 1 at `high`."""
@@ -38,6 +39,7 @@ class Axis:
         rough = span / most
         unit = 10.0 ** math.floor(math.log10(rough))
         step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= rough * (1 - 1e-9))
+        step = max(step, 1.0) if self.whole else step
         first, last = math.ceil(self.low / step - 1e-6), math.floor(self.high / step + 1e-6)
         return [round(i * step, 12) for i in range(first, last + 1)]
 
@@ -101,8 +103,10 @@ class Frame:
         base: float | None = None,
         bare: bool = False,
         levels: bool = True,
+        whole: bool = False,
     ) -> Frame:
-        """A frame around points [N, 2] or the ranges that are given; `base`: a level nothing stands below (or above)."""
+        """A frame around points [N, 2] or the ranges that are given; `base`: a level nothing stands below (or above);
+        `whole`: the first axis counts."""
         left = 8.0 if bare else 46.0 + (16 if axes[1] else 0)
         bottom = height - (8.0 if bare else 24.0 + (18 if axes[0] else 0))
         box = (left if levels or bare else 10.0, 8.0, width - 10.0, bottom)
@@ -112,7 +116,7 @@ class Frame:
             ranges.append(_roomy(low, high, "xy"[i] in log, given is not None, base if i else None))
         if equal and not log:
             ranges = _equal(ranges, (box[2] - box[0], box[3] - box[1]))
-        made = [Axis(low, high, "xy"[i] in log) for i, (low, high) in enumerate(ranges)]
+        made = [Axis(low, high, "xy"[i] in log, whole and not i) for i, (low, high) in enumerate(ranges)]
         named = None if names is None else tuple(names)
         return cls(made[0], made[1], width, height, box, axes, named, bare, levels)
 

@@ -28,7 +28,12 @@ SECTIONS = (
 
 
 def report(
-    run: Run, lang: str = "en", output: str | os.PathLike[str] | None = None, *, seed: int = 0, progress: bool = False
+    run: Run,
+    lang: str = "en",
+    output: str | os.PathLike[str] | None = None,
+    *,
+    seed: int = 0,
+    progress: bool = False,
 ) -> Path:
     """Write the page: RUN/report.html (RUN/report.ko.html in Korean), or `output`. Returns its path.
 

@@ -18,6 +18,7 @@ from vaekit.report.colours import COLOURS, colour_style
 from vaekit.report.marks import (
     Series,
     by_value,
+    centres,
     chart,
     colour_bar,
     dots,
@@ -26,7 +27,6 @@ from vaekit.report.marks import (
     line_of,
     outline,
     ring,
-    short,
 )
 from vaekit.report.page import Markup, element, picture
 
@@ -106,10 +106,7 @@ def scatter(
             body.append(dots(px[chosen], rows[chosen], said, colour_style(place), size, place))
             order.append(index[chosen])
         if not small:
-            for i, (k, name) in enumerate((k, n) for k, n in groups if k >= 0):
-                (mx, my), style = np.median(px[label == k], axis=0).tolist(), f"fill:{colour_style(i)}"
-                name = short(name, 14)
-                body.append(frame.text(mx, my, name, class_=f"centre k{i}", dy=".35em", style=style))
+            body += centres(frame, [(px[label == k], name) for k, name in groups if k >= 0])
             key = legend_of([(int(np.searchsorted(kinds, k)) if k >= 0 else -1, name) for k, name in groups])
     elif value is not None:
         drawn, order = by_value(px, rows, value, tip, value_name, size)
@@ -159,7 +156,8 @@ def lines(
             if values is not None:
                 clouds.append(np.column_stack([np.asarray(s.x, np.float64), np.asarray(values, np.float64)]))
     cloud = np.concatenate(clouds)
-    frame = Frame.around(*size, cloud[np.isfinite(cloud).all(1)], axes=axes, log=log, x=x, y=y)
+    whole = all(float(v).is_integer() for v in cloud[:, 0])  # epochs
+    frame = Frame.around(*size, cloud[np.isfinite(cloud).all(1)], axes=axes, log=log, x=x, y=y, whole=whole)
     body = [frame.grid()]
     for i, s in enumerate(kept):
         body += line_of(frame, s, i, colour_style(i), digits, named=len(kept) > 1)

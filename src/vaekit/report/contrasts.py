@@ -77,11 +77,10 @@ def _pairs(found: Standing, words: Words, what: str, digits: int) -> list[Markup
         )  # fmt: skip
         blocks.append(page.figure(chart))
     head = [words("compare.pairs.run"), axis, words("compare.pairs.interval"), words("compare.pairs.below", best=best)]
-    unsure = f" ({words('compare.pairs.unsure')})"
-    rows = [
-        [_unbroken(name), number(pair.mean, digits), _interval(pair, digits) + unsure * (not pair.sure), percent(1 - pair.below)]
-        for name, pair in found.others.items()
-    ]
+    rows = []
+    for name, pair in found.others.items():
+        interval = _interval(pair, digits) + ("" if pair.sure else f" ({words('compare.pairs.unsure')})")
+        rows.append([_unbroken(name), number(pair.mean, digits), interval, percent(1 - pair.below)])
     told = words("compare.pairs.see", n=f"{pairs[0].n:,}", best=best)
     return [page.heading(title), *blocks, page.table(head, rows), page.text(told, "lead")]
 
@@ -118,7 +117,7 @@ def holes(runs: Sequence[Judged], words: Words) -> list[Markup]:
 def _growth(runs: Sequence[Judged], words: Words) -> list[Markup]:
     """Holes against the number of dimensions, where there are several."""
     series = []
-    for name, has_density in ((words("compare.holes.vae"), True), (words("compare.holes.ae"), False)):
+    for name, has_density in ((words("compare.holes.stochastic"), True), (words("compare.holes.plain"), False)):
         chosen = sorted((run for run in runs if run.has_density is has_density), key=lambda run: run.latent)
         if len({run.latent for run in chosen}) > 1:
             holes = [_percent_of_holes(run, "prior") for run in chosen]

@@ -18,8 +18,8 @@ from vaekit.report.words import Words
 from vaekit.run import Run, inputs
 
 # Work that a page may cost: some ten seconds of one core at 20 GFLOP/s. Rows are left out beyond it.
-LOOK, JUDGE = 2e11, 6e11
-FEWEST, MOST = 500, 10_000
+LOOK, JUDGE = 1e11, 3e11
+FEWEST, MOST = 300, 10_000
 WIDE = 1000  # held-out rows: a cloud of fewer shows little
 DRAWS = (1, 10)  # k of an evaluation made for the page
 
@@ -47,7 +47,8 @@ class Gathered:
     """A run as the sections of a report see it.
 
     `held` are held-out rows; `wide` the rows that stand for the latent space as a whole, the same unless they are too
-    few to show it: then rows of training. Both are None where the data have gone, which `trouble` says.
+    few to show it: then rows of training. Both are None where the data have gone, which `trouble` says; `unjudged` says
+    why there is no evaluation of data that are there.
     """
 
     run: Run
@@ -56,6 +57,7 @@ class Gathered:
     history: list[dict[str, Any]]
     evaluation: dict[str, Any] | None = None
     trouble: str = ""
+    unjudged: str = ""
     held: Reading | None = None
     wide: Reading | None = None
 
@@ -71,6 +73,12 @@ class Gathered:
     def has_density(self) -> bool:
         """Whether the posterior is a law that a prior can be held against; a plain autoencoder's is not."""
         return bool(getattr(self.model.posterior, "has_density", True))
+
+    @property
+    def kind(self) -> str:
+        """The ending of texts that differ between kinds of model: "" for a VAE, _point for a plain autoencoder, _none
+        without a latent."""
+        return "_none" if not self.model.latent else "" if self.has_density else "_point"
 
     @property
     def unit(self) -> str:
@@ -110,7 +118,12 @@ def gather(run: Run, words: Words, seed: int, say: Callable[[str], None], progre
     if len(splits[name]) < WIDE and len(splits.get("train", ())) > len(splits[name]):
         found.wide = read(run, splits["train"], most, seed)
     say("evaluation")
-    found.evaluation = kept_evaluation(run) or evaluated(run, name, len(splits[name]), judge, progress)
+    found.evaluation = kept_evaluation(run)
+    if found.evaluation is None:
+        try:
+            found.evaluation = evaluated(run, name, len(splits[name]), judge, progress)
+        except VaekitError as error:
+            found.unjudged = str(error)
     return found
 
 
@@ -156,13 +169,10 @@ def kept_evaluation(run: Run) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and {"distortion", "latent", "images"} <= set(found) else None
 
 
-def evaluated(run: Run, name: str, n: int, cost: float, progress: bool) -> dict[str, Any] | None:
-    """An evaluation with few draws; the whole test split's stays in the run, where it has none. None where the model is
-    broken."""
+def evaluated(run: Run, name: str, n: int, cost: float, progress: bool) -> dict[str, Any]:
+    """An evaluation with few draws; the whole test split's stays in the run, where it has none. Raises VaekitError for
+    a model that is broken."""
     most = int(max(JUDGE / max(cost, 1), FEWEST))
     stale = run.folder is not None and (run.folder.path / "evaluation.json").exists()
     limit = min(n, most) if most < n or stale else None  # with a limit nothing is written
-    try:
-        return run.evaluate(split=name, k=DRAWS, limit=limit, progress=progress)
-    except VaekitError:
-        return None
+    return run.evaluate(split=name, k=DRAWS, limit=limit, progress=progress)

@@ -16,7 +16,7 @@ from vaekit.report.gather import Gathered
 from vaekit.report.page import Markup, number
 from vaekit.run import inputs
 
-PANELS = ("total", "distortion", "rate")
+PANELS = {"": ("total", "distortion", "rate"), "_point": ("distortion",), "_none": ("total",)}
 SIDE = 64  # pixels of an image in a frame
 Frame = dict[str, np.ndarray]
 
@@ -25,11 +25,12 @@ def curves(page_: page.Page, found: Gathered) -> None:
     """The two terms and their sum over training."""
     words = found.words
     panels = []
-    for key in PANELS:
+    for key in PANELS[found.kind]:
         series = [s for side in ("train", "valid") if (s := _series(found, side, key)) is not None]
-        if not series or (key == "total" and not found.has_density):
+        if not series:
             continue
-        title, shown = words(f"curves.{key}"), _range(series)
+        title = words(f"curves.{key}" if found.model.latent else "curves.log_px")
+        shown = _range(series)
         drawn = charts.lines(
             series, title=title, axes=(words("curves.epoch"), ""), y=shown, size=(320, 230), most=420
         )
@@ -38,7 +39,7 @@ def curves(page_: page.Page, found: Gathered) -> None:
         panels.append(page.figure(drawn, title=title, caption=starts))
     if not panels:
         return
-    see = page.text(words("curves.see" if found.has_density else "curves.see_point"))
+    see = page.text(words(f"curves.see{found.kind}"))
     page_.section("curves", words("curves.heading"), see, page.beside(*panels, least="16rem"))
 
 
@@ -101,14 +102,15 @@ def film(page_: page.Page, found: Gathered) -> None:
             cells.append(page.element("div", page.element("b", name), *parts))
     if not cells:
         return
-    blocks = [page.text(words("film.see" if found.model.latent else "film.see_none"))]
+    none = "" if found.model.latent else "_none"
+    blocks = [page.text(words(f"film.see{none}"))]
     if contract.is_image and found.model.latent:
         image = sheets.sheet(frames[0][1]["original"].astype(np.float32) / 255, 10, 40)
         originals = page.picture(image, words("film.originals"))
         blocks.append(page.figure(originals, title=words("film.originals"), most=420))
     if maps is not None and 0 < len(names) <= charts.KINDS:
         blocks.append(charts.legend(names))
-    page_.section("film", words("film.heading"), *blocks, page.film(*cells))
+    page_.section("film", words(f"film.heading{none}"), *blocks, page.film(*cells))
 
 
 def read_frames(found: Gathered) -> list[tuple[int, Frame]]:

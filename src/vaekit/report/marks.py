@@ -80,6 +80,19 @@ def ring(frame: Frame, line: Any, word: str) -> Markup:
     return Markup(drawn + named)
 
 
+def centres(frame: Frame, kinds: Sequence[tuple[np.ndarray, str]]) -> list[Markup]:
+    """The name of each kind in the middle of its points [N, 2], where it covers no other name."""
+    taken: list[tuple[float, float, float]] = []
+    drawn = []
+    for i, (px, name) in enumerate(kinds):
+        (x, y), wide = np.median(px, axis=0).tolist(), 4.5 * len(short(name, 14)) + 1
+        if all(abs(x - a) > wide + b or abs(y - c) > 13 for a, b, c in taken) or len(name) < 3:
+            taken.append((x, wide, y))
+            style = f"fill:{colour_style(i)}"
+            drawn.append(frame.text(x, y, short(name, 14), class_=f"centre k{i}", dy=".35em", style=style))
+    return drawn
+
+
 def hot(places: str, tips: Sequence[str]) -> Markup:
     return element("path", d=places, class_="hot", data_tip="{}", data_each="|".join(map(_cell, tips)))
 

@@ -269,5 +269,5 @@ def number(value: float | None, digits: int = 2) -> str:
     """A number as a page shows it: thousands apart, a true minus, a dash where there is none."""
     if value is None:
         return "–"
-    shown = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+    shown = f"{value:,}" if isinstance(value, int) else f"{round(value, digits) + 0.0:,.{digits}f}"
     return shown.replace("-", "−")

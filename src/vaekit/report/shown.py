@@ -23,7 +23,7 @@ def reconstructions(page_: page.Page, found: Gathered) -> None:
         return
     words = found.words
     index = in_turn(found.held.rows, PAIRS if found.contract.is_image else VECTORS, found.seed)
-    see, drawn = page.text(words("reconstructions.see")), _pairs(found, found.held, index)
+    see, drawn = page.text(words(f"reconstructions.see{_vectors(found)}")), _pairs(found, found.held, index)
     page_.section("reconstructions", words("reconstructions.heading"), see, drawn)
 
 
@@ -38,7 +38,8 @@ def extremes(page_: page.Page, found: Gathered) -> None:
     if not n:
         return
     key = "extremes" if found.model.latent else "likely"
-    blocks = [page.text(words(f"{key}.see", unit=found.unit))]
+    see = f"extremes.see{_vectors(found)}" if found.model.latent else "likely.see"
+    blocks = [page.text(words(see, unit=found.unit))]
     for name, index in (("best", order[:n]), ("worst", order[::-1][:n])):
         blocks += [page.heading(words(f"{key}.{name}")), _pairs(found, found.held, index)]
     page_.section("extremes", words(f"{key}.heading"), *blocks)
@@ -47,7 +48,7 @@ def extremes(page_: page.Page, found: Gathered) -> None:
 def samples(page_: page.Page, found: Gathered) -> None:
     """Draws from the prior, decoded."""
     words, run, contract = found.words, found.run, found.contract
-    blocks = [page.text(words("samples.see" if found.has_density else "samples.see_point"))]
+    blocks = [page.text(words(f"samples.see{found.kind}"))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a point posterior fits no prior is said in words
         if not contract.is_image:
@@ -87,7 +88,7 @@ def interpolations(page_: page.Page, found: Gathered) -> None:
     straight = found.model.latent <= 2 or not found.has_density
     walk = walks.linear if straight else walks.spherical
     way = words("interpolations.linear" if straight else "interpolations.spherical")
-    blocks = [page.text(words("interpolations.see")), page.text(way, "lead")]
+    blocks = [page.text(words(f"interpolations.see{_vectors(found)}")), page.text(way, "lead")]
     rows, tables = [], []
     for a, b in _ends(found, held):
         z = walk(torch.from_numpy(held.mean[a]), torch.from_numpy(held.mean[b]), STEPS).to(run.device)
@@ -106,6 +107,11 @@ def interpolations(page_: page.Page, found: Gathered) -> None:
         return
     blocks.append(page.figure(page.rows(rows)) if rows else page.beside(*tables[:4], least="24rem"))
     page_.section("interpolations", words("interpolations.heading"), *blocks)
+
+
+def _vectors(found: Gathered) -> str:
+    """The ending of texts that differ for data without pixels."""
+    return "" if found.contract.is_image else "_vectors"
 
 
 def _ends(found: Gathered, held: Reading) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAPPED = 3000  # points of a map, each with its picture: more cost bytes and show no more
-THUMB = 28  # pixels of such a picture
+THUMB = 32  # pixels of such a picture
 TRAVERSED, STEPS, REACH = 10, 11, 2.5
 WORST = 6  # dimensions shown against the prior
 DRAWS = 20_000
@@ -139,6 +139,8 @@ def traversals(page_: page.Page, found: Gathered) -> None:
     blocks = [page.text(words("traversals.see" if nats is not None else "traversals.see_variance"))]
     if run.condition:
         blocks.append(page.text(words("grid.condition", label=contract.labels[0]), "lead"))
+    if tables:
+        blocks.append(page.text(words("traversals.down"), "lead"))
     blocks.append(page.figure(page.rows(rows)) if rows else page.beside(*tables[:6], least="24rem"))
     page_.section("traversals", words("traversals.heading"), *blocks)
 

@@ -18,9 +18,8 @@ from vaekit.report.words import Words
 
 def lead(found: Gathered) -> Markup:
     """What this is, and whether the doctor found anything."""
-    kind = "none" if not found.model.latent else "vae" if found.has_density else "ae"
     rows = f"{sum(found.contract.rows.values()):,}"
-    said = found.words(f"lead.{kind}", D=found.model.latent, data=found.contract.source, rows=rows)
+    said = found.words(f"lead.model{found.kind}", D=found.model.latent, data=found.contract.source, rows=rows)
     ill = element(
         "div", element("p", element("a", found.words("page.ill"), href="#doctor")), class_="note warn"
     )
@@ -44,7 +43,13 @@ def what(page_: page.Page, found: Gathered) -> None:
     pairs += [
         (words("what.contract"), f"`{contract.line()}`"),
         (words("what.recipe"), f"`{run.recipe.name}`{described}"),
-        (words("what.prior"), f"`{info['prior']}`"), (words("what.posterior"), f"`{info['posterior']}`"),
+    ]  # fmt: skip
+    if found.model.latent:
+        pairs += [
+            (words("what.prior"), f"`{info['prior']}`"),
+            (words("what.posterior"), f"`{info['posterior']}`"),
+        ]
+    pairs += [
         (words("what.likelihood"), f"`{info['likelihood']}`"), (words("what.objective"), f"`{info['objective']}`"),
         (words("what.latent"), str(info["latent"]) + (f" ({words('what.conditional')})" if run.condition else "")),
         (words("what.parameters"), f"{info['parameters']:,}"),
@@ -71,27 +76,32 @@ def what(page_: page.Page, found: Gathered) -> None:
 def loss(page_: page.Page, found: Gathered) -> None:
     """The bound with its two terms, nats a row."""
     words, read = found.words, found.evaluation
+    if found.unjudged:
+        page_.section(
+            "loss", words("loss.heading"), page.note(words("loss.broken", trouble=found.unjudged), "warn")
+        )
     if read is None:
         return
     tiles: list[tuple[str, str]] = []
-    blocks = [page.text(words("loss.see" if read.get("elbo") is not None else "loss.see_point"))]
+    blocks = [page.text(words(f"loss.see{found.kind}"))]
+    latent = found.model.latent
     if read.get("elbo") is not None:
-        tiles.append((_with_error(read["elbo"], read.get("elbo_standard_error")), words("loss.elbo")))
-    tiles.append((number(read["distortion"]), words("loss.distortion")))
-    if read.get("rate") is not None:
-        tiles.append((number(read["rate"]), words("loss.rate")))
+        what_it_is = words("loss.elbo" if latent else "loss.log_px")
+        tiles.append((_nats(read["elbo"], read.get("elbo_standard_error")), what_it_is))
+    if latent:
+        tiles.append((_nats(read["distortion"]), words("loss.distortion")))
+    if latent and read.get("rate") is not None:
+        tiles.append((_nats(read["rate"]), words("loss.rate")))
     bounds = [bound for bound in read.get("nll") or () if bound["value"] is not None]
-    if bounds and found.model.latent:
+    if bounds and latent:
         last = bounds[-1]
-        tiles.append(
-            (_with_error(last["value"], last["standard_error"]), words("loss.nll", k=f"{last['k']:,}"))
-        )
+        tiles.append((_nats(last["value"], last["standard_error"]), words("loss.nll", k=f"{last['k']:,}")))
     if read.get("bits_per_dimension") is not None:
         tiles.append((number(read["bits_per_dimension"], 3), words("loss.bits")))
-    if found.model.latent and read["latent"]:
+    if latent and read["latent"]:
         tiles.append((f"{read['active_units']} / {read['latent']}", words("loss.active")))
     blocks.append(page.tiles(tiles))
-    if read.get("rate") is not None and found.model.latent and read["distortion"] >= 0:
+    if latent and read.get("rate") is not None and read["distortion"] >= 0:
         blocks.append(page.stack([
             (words("loss.reconstruction"), read["distortion"], number(read["distortion"], 1)),
             (words("loss.kl"), read["rate"], number(read["rate"], 1)),
@@ -105,8 +115,6 @@ def loss(page_: page.Page, found: Gathered) -> None:
         blocks.append(
             page.note(words("loss.cross_entropy", likelihood=likelihood, kind=kind_of(found)), "warn")
         )
-    elif not found.model.latent:
-        blocks.append(page.note(words("loss.exact")))
     page_.section("loss", words("loss.heading"), *blocks)
 
 
@@ -160,10 +168,10 @@ def kind_of(found: Gathered) -> str:
     return found.words(f"kind.{found.contract.kind.replace('-', '_')}")
 
 
-def _with_error(value: float, error: float | None) -> Markup:
-    if error is None:
-        return page.escape(number(value))
-    return Markup(page.escape(number(value)) + element("small", f"± {number(error)}"))
+def _nats(value: float, error: float | None = None) -> Markup:
+    """As many digits as a tile has room for."""
+    shown = page.escape(number(value, 2 if abs(value) < 1000 else 1 if abs(value) < 10_000 else 0))
+    return shown if error is None else Markup(shown + element("small", f"± {number(error)}"))
 
 
 def _few(names: tuple[str, ...], words: Words) -> str:

@@ -21,7 +21,10 @@ NO_CODE = 0.1  # nats of KL in all: the noise of sixteen sleeping dimensions
 ONE_BIT = math.log(2)  # nats: a code that cannot tell two kinds of rows apart
 TOO_FAR = 10.0  # nats a dimension: a posterior 22,000 times narrower than the prior, or codes 4.5 sigma off
 EXPLAINS = 0.02  # of the variance around the mean; a code of one useful dimension explains more
-LIKE_ANOTHER = 0.05  # overlap: nineteen in twenty codes lie where next to no draw from the prior does
+APART_FROM_PRIOR = 0.05  # overlap: nineteen in twenty codes lie where next to no draw from the prior does
+# and, since in many dimensions a little is enough for that, nats a dimension: a Gaussian cloud of codes that is
+# over 1.7 times as wide as the prior ((s^2 - 1) / 2 = 1), or under 0.45 times
+WIDER, NARROWER = 1.0, -0.4
 AT_FLOOR = 0.25  # nats above the floor: the floor, not the data, decides the density
 NOTICED = 1.0  # nats of the validation loss
 WORSE = 0.05  # of all that training gained, lost again on validation rows
@@ -225,8 +228,10 @@ def _variance_at_bound(s: Sight) -> Numbers | None:
 
 
 def _prior_unmet(s: Sight) -> Numbers | None:
-    overlap = s.readings.overlap
-    return {"overlap": overlap} if s.ripe and overlap is not None and overlap < LIKE_ANOTHER else None
+    overlap, outside = s.readings.overlap, s.readings.outside
+    if not s.ripe or overlap is None or outside is None or overlap >= APART_FROM_PRIOR:
+        return None
+    return None if NARROWER <= outside <= WIDER else {"overlap": overlap, "outside": outside}
 
 
 def _meet(s: Sight) -> str:

@@ -35,7 +35,10 @@ class Readings:
     latent: int
     active: int | None = None  # latent dimensions that carry something
     explained: float | None = None  # 1 - error of the reconstructions / error of the training rows' mean
-    overlap: float | None = None  # of codes and prior, 0 where they never meet, 1 where they are alike
+    overlap: float | None = (
+        None  # of codes and prior in log p(z): 0 where they never meet, 1 where they are alike
+    )
+    outside: float | None = None  # nats a dimension that the prior gives its own draws over codes
     headroom: float | None = None  # nats from the likelihood's learned log-scale down to its floor
     at_bound: int | None = None  # latent dimensions whose log-variance is at the posterior's bound
 
@@ -79,7 +82,9 @@ class Examination:
         if log_variances and len(self.index) >= ENOUGH:
             mean, log_variance = torch.cat(means), torch.cat(log_variances)
             numbers["active"] = carrying(mean, log_variance).sum()
-            numbers["overlap"] = overlap(*torch.cat(drawn, 1))
+            codes, draws = torch.cat(drawn, 1)
+            numbers["overlap"] = overlap(codes, draws)
+            numbers["outside"] = (draws.mean() - codes.mean()) / model.latent
             bound = getattr(model.posterior, "bound", 0.0)
             if bound:
                 numbers["at_bound"] = ((log_variance.abs() > NEAR * bound).float().mean(0) > 0.5).sum()
