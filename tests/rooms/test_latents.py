@@ -58,7 +58,9 @@ def test_the_numbers_say_what_is_so(runs, judged):
         assert result["error"]["mean_squared"] == pytest.approx(rounded, rel=0.02)
         items = result["items"]
         assert items["floor"]["frechet"] < min(items[each]["frechet"] for each in SETS - {"floor"})
-        assert items["reconstructions"]["frechet"] < min(items[each]["frechet"] for each in ("samples", "midpoints"))
+        assert items["reconstructions"]["frechet"] < min(
+            items[each]["frechet"] for each in ("samples", "midpoints")
+        )
         assert result["features"]["accuracy"] > 0.9 and result["features"]["kind"] == "classifier"
         assert result["probes"]["knn_accuracy"] > 2 * result["probes"]["commonest"]
         codes = runs[name].encode(split="test").mean

@@ -47,12 +47,17 @@ class Axis:
         """Ticks as short as tells them apart."""
         if not len(ticks):
             return []
-        if self.log or max(map(abs, ticks)) >= 1e6 or 0 < max(map(abs, ticks)) < 1e-4:
-            shown = [f"{t:,.6g}" if 1e-4 <= abs(t) < 1e6 else f"{t:.0e}" for t in ticks]
+        if self.log:
+            shown = [f"{t:,.6g}" if 1e-4 <= t < 1e6 else f"{t:.0e}" for t in ticks]
             return [word.replace("-", "−") for word in shown]
-        step = min((abs(b - a) for a, b in itertools.pairwise(ticks)), default=abs(ticks[0]) or 1.0)
-        digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
-        return [f"{t:,.{digits}f}".replace("-", "−") for t in ticks]
+        most = max(map(abs, ticks))
+        step = min((b - a for a, b in itertools.pairwise(ticks)), default=most or 1.0)
+        place = math.floor(math.log10(step) + 1e-9)  # of the last digit that tells them apart
+        if most >= 1e6 or 0 < most < 1e-4:
+            shown = [f"{t:.{max(0, math.floor(math.log10(most) + 1e-9) - place)}e}" for t in ticks]
+        else:
+            shown = [f"{t:,.{max(0, -place)}f}" for t in ticks]
+        return [word.replace("-", "−") for word in shown]
 
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:

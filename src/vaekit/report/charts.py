@@ -102,7 +102,7 @@ def scatter(
         for k, name in groups:
             chosen = label == k if k >= 0 else label < 0
             place = int(np.searchsorted(kinds, k)) if k >= 0 else -1
-            said = f"{name} · {tip}" if name else tip
+            said = f"{name.replace('{}', '{ }')} · {tip}" if name else tip  # the braces are the tip's
             body.append(dots(px[chosen], rows[chosen], said, colour_style(place), size, place))
             order.append(index[chosen])
         if not small:

@@ -59,7 +59,9 @@ def compare(
     ]
     for name, blocks in sections:
         if blocks:
-            made.section(name, words(f"compare.{name}.heading"), *blocks)  # of "compare.short.heading" and so on
+            made.section(
+                name, words(f"compare.{name}.heading"), *blocks
+            )  # of "compare.short.heading" and so on
     return made.save(target)
 
 
@@ -104,5 +106,7 @@ def _named(runs: Sequence[Run | str | os.PathLike[str]]) -> list[tuple[str, Run]
                 f"{first.path} was trained on {first.contract.line()}, {run.path} on {run.contract.line()}; give runs "
                 "on the same data"
             )
-    depth = next(n for n in range(1, 1 + max(map(len, parts))) if len({part[-n:] for part in parts}) == len(parts))
+    depth = next(
+        n for n in range(1, 1 + max(map(len, parts))) if len({part[-n:] for part in parts}) == len(parts)
+    )
     return [("/".join(part[-depth:]), run) for part, run in zip(parts, opened, strict=True)]

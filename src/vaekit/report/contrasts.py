@@ -35,7 +35,9 @@ def bound(runs: Sequence[Judged], found: Standing | None, words: Words) -> list[
 
 def _costs(runs: Sequence[Judged], words: Words) -> list[Markup]:
     """A bar a run, as long as its cost; none where densities make that negative."""
-    known = [(run, run.evaluation["distortion"], run.evaluation["rate"]) for run in runs if run.elbo is not None]
+    known = [
+        (run, run.evaluation["distortion"], run.evaluation["rate"]) for run in runs if run.elbo is not None
+    ]
     if any(distortion < 0 for _, distortion, _ in known):
         return []
     most, blocks = max((distortion + rate for _, distortion, rate in known), default=1.0), []
@@ -76,7 +78,12 @@ def _pairs(found: Standing, words: Words, what: str, digits: int) -> list[Markup
             axes=("", axis), size=SIZE, most=WIDTH,
         )  # fmt: skip
         blocks.append(page.figure(chart))
-    head = [words("compare.pairs.run"), axis, words("compare.pairs.interval"), words("compare.pairs.below", best=best)]
+    head = [
+        words("compare.pairs.run"),
+        axis,
+        words("compare.pairs.interval"),
+        words("compare.pairs.below", best=best),
+    ]
     rows = []
     for name, pair in found.others.items():
         interval = _interval(pair, digits) + ("" if pair.sure else f" ({words('compare.pairs.unsure')})")
@@ -95,7 +102,9 @@ def holes(runs: Sequence[Judged], words: Words) -> list[Markup]:
     if not known:
         return []
     kinds = ("prior", "gaussian", "alike")
-    names = [words(f"compare.holes.{kind}") for kind in kinds]  # "compare.holes.prior", "compare.holes.gaussian" ...
+    names = [
+        words(f"compare.holes.{kind}") for kind in kinds
+    ]  # "compare.holes.prior", "compare.holes.gaussian" ...
     shares = [[_percent_of_holes(run, kind) for run in known] for kind in kinds]
     chart = charts.bars(
         np.array(shares), title=words("compare.holes.heading"), names=[run.name for run in known], series=names,
@@ -117,7 +126,10 @@ def holes(runs: Sequence[Judged], words: Words) -> list[Markup]:
 def _growth(runs: Sequence[Judged], words: Words) -> list[Markup]:
     """Holes against the number of dimensions, where there are several."""
     series = []
-    for name, has_density in ((words("compare.holes.stochastic"), True), (words("compare.holes.plain"), False)):
+    for name, has_density in (
+        (words("compare.holes.stochastic"), True),
+        (words("compare.holes.plain"), False),
+    ):
         chosen = sorted((run for run in runs if run.has_density is has_density), key=lambda run: run.latent)
         if len({run.latent for run in chosen}) > 1:
             holes = [_percent_of_holes(run, "prior") for run in chosen]
@@ -127,7 +139,9 @@ def _growth(runs: Sequence[Judged], words: Words) -> list[Markup]:
         return []
     alike = {run.latent: _percent_of_holes(run, "alike") for run in runs}
     known = sorted(alike)
-    series.append(charts.Series(words("compare.holes.alike"), known, [alike[d] for d in known], marks=True, dashed=True))
+    series.append(
+        charts.Series(words("compare.holes.alike"), known, [alike[d] for d in known], marks=True, dashed=True)
+    )
     title, axes = words("compare.holes.growth"), (words("compare.table.latent"), words("compare.holes.axis"))
     return [page.figure(charts.lines(series, title=title, axes=axes, log="x"), title=title)]
 

@@ -27,7 +27,9 @@ class Line:
 
     def best(self) -> set[int]:
         """The columns to mark: the best of two numbers or more, that compare and are not all told alike."""
-        known = {i: value for i, value in enumerate(self.values) if value is not None and math.isfinite(value)}
+        known = {
+            i: value for i, value in enumerate(self.values) if value is not None and math.isfinite(value)
+        }
         if not self.better or len(known) < 2 or (self.alike and len({self.alike[i] for i in known}) > 1):
             return set()
         told = {i: self.shown(value) for i, value in known.items()}
@@ -58,7 +60,9 @@ def table(runs: Sequence[Judged], words: Words) -> Markup:
             head = element("th", name, colspan=len(runs) + 1, scope="colgroup", class_="group")
             body += [element("tr", head), *shown]
     top = [element("th"), *[element("th", run.name, scope="col", class_="n") for run in runs]]
-    whole = element("table", element("thead", element("tr", *top)), element("tbody", *body), class_="compared")
+    whole = element(
+        "table", element("thead", element("tr", *top)), element("tbody", *body), class_="compared"
+    )
     return element("div", whole, class_="scroll")
 
 
@@ -72,9 +76,13 @@ def _row(line: Line | tuple[str, list[str]]) -> Markup | None:
         name, best = line.name, line.best()
         cells = [
             element("strong", shown) if i in best else shown
-            for i, shown in enumerate(page.escape(number(v) if v is None else line.shown(v)) for v in line.values)
+            for i, shown in enumerate(
+                page.escape(number(v) if v is None else line.shown(v)) for v in line.values
+            )
         ]
-    return element("tr", element("th", inline(name), scope="row"), *[element("td", cell, class_="n") for cell in cells])
+    return element(
+        "tr", element("th", inline(name), scope="row"), *[element("td", cell, class_="n") for cell in cells]
+    )
 
 
 def _fixed(digits: int) -> Callable[[float], str]:
@@ -106,8 +114,13 @@ def _model(runs: Sequence[Judged], words: Words) -> Iterable[Line | tuple[str, l
     for name in ("prior", "posterior", "likelihood", "objective"):
         kinds = [f"`{fact[name].partition(' ')[0].removesuffix(name.capitalize())}`" for fact in facts]
         if len(set(kinds)) > 1:
-            codeless = name in ("prior", "posterior")  # laws of codes, which a run without a latent has none of
-            shown = [kind if run.latent or not codeless else "–" for run, kind in zip(runs, kinds, strict=True)]
+            codeless = name in (
+                "prior",
+                "posterior",
+            )  # laws of codes, which a run without a latent has none of
+            shown = [
+                kind if run.latent or not codeless else "–" for run, kind in zip(runs, kinds, strict=True)
+            ]
             yield words(f"compare.table.{name}"), shown
     yield Line(words("compare.table.latent"), [run.latent for run in runs], _whole)
     yield Line(words("compare.table.parameters"), [fact["parameters"] for fact in facts], _whole)
@@ -154,9 +167,13 @@ def _codes(runs: Sequence[Judged], words: Words) -> Iterable[Line]:
     yield Line(words("compare.table.outside"), _of(runs, "cloud", "outside"), percent, -1)
     for key in ("prior", "gaussian", "alike"):
         better = 0 if key == "alike" else -1
-        yield Line(words(f"compare.table.holes_{key}"), _less(_of(runs, "holes", key, "precision")), percent, better)
+        yield Line(
+            words(f"compare.table.holes_{key}"), _less(_of(runs, "holes", key, "precision")), percent, better
+        )
         if key == "prior":
-            yield Line(words("compare.table.missed"), _less(_of(runs, "holes", key, "recall")), percent, better)
+            yield Line(
+                words("compare.table.missed"), _less(_of(runs, "holes", key, "recall")), percent, better
+            )
 
 
 def _less(values: Sequence[float | None]) -> list[float | None]:
@@ -169,7 +186,13 @@ def _items(runs: Sequence[Judged], words: Words) -> Iterable[Line]:
         better, values = 0 if name == "floor" else -1, _of(runs, "items", name, "frechet")
         yield Line(words(f"compare.table.frechet_{name}"), values, _fixed(2), better, keys)
     for name in ("samples", "midpoints", "floor"):
-        yield Line(words(f"compare.table.confidence_{name}"), _of(runs, "items", name, "confidence"), percent, 0, keys)
+        yield Line(
+            words(f"compare.table.confidence_{name}"),
+            _of(runs, "items", name, "confidence"),
+            percent,
+            0,
+            keys,
+        )
 
 
 def _smooth(runs: Sequence[Judged], words: Words) -> Iterable[Line]:

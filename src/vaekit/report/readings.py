@@ -58,7 +58,9 @@ class Judged:
         likelihood, contract = self.run.model.likelihood, self.run.contract
         if not gives_density(self.run.model, contract):
             return type(likelihood).__name__
-        return "density" if not contract.discrete or getattr(likelihood, "continuous", False) else "probability"
+        return (
+            "density" if not contract.discrete or getattr(likelihood, "continuous", False) else "probability"
+        )
 
     def nll_at(self, k: int) -> float | None:
         """NLL at k draws, nats a row."""
@@ -73,7 +75,11 @@ def judged(named: Sequence[tuple[str, Run]], seed: int, progress: bool) -> list[
     for (name, run), rows in zip(named, splits, strict=True):
         with _folder(run, rows) as (folder, kept):
             whole = _read(folder / "evaluation.json", run) if kept else None
-            if whole is None or not _serves(whole, run, rows, wanted) or not (folder / "per_image.npz").is_file():
+            if (
+                whole is None
+                or not _serves(whole, run, rows, wanted)
+                or not (folder / "per_image.npz").is_file()
+            ):
                 _say(name, "evaluate", progress)
                 whole = _evaluated(run, rows, wanted, progress, folder)
             latents = _read(folder / "latents.json", run) if kept else None
@@ -156,7 +162,13 @@ def _latents(run: Run, rows: Split, seed: int, progress: bool, folder: Path) -> 
 
 
 def _opened(
-    name: str, run: Run, rows: Split, evaluation: dict[str, Any], latents: dict[str, Any], k: int, folder: Path
+    name: str,
+    run: Run,
+    rows: Split,
+    evaluation: dict[str, Any],
+    latents: dict[str, Any],
+    k: int,
+    folder: Path,
 ) -> Judged:
     """A run with what its folder holds of each row."""
     with np.load(folder / "per_image.npz") as nats, np.load(folder / "latents.npz") as codes:
@@ -173,5 +185,3 @@ def _opened(
 def _say(name: str, what: str, progress: bool) -> None:
     if progress:
         print(f"{name}: {what}", file=sys.stderr)
-
-

@@ -134,7 +134,9 @@ def reconstructions(runs: Sequence[Judged], words: Words, seed: int) -> list[Mar
         rows = inputs.subset(judged.rows, in_turn(judged.rows, _some(judged), seed))
         x, again = judged.run.reconstruct(rows, seed=seed)
         if not lines:
-            lines.append((words("compare.error.original"), _shown(judged, x, words("compare.error.original"))))
+            lines.append(
+                (words("compare.error.original"), _shown(judged, x, words("compare.error.original")))
+            )
         lines.append((judged.name, _shown(judged, again, words("compare.error.alt", name=judged.name))))
     return [page.figure(page.rows(lines))] if lines else []
 
@@ -157,10 +159,16 @@ def midpoints(runs: Sequence[Judged], words: Words, seed: int) -> list[Markup]:
         lines.append((judged.name, _shown(judged, x, words("compare.midpoints.alt", name=judged.name))))
     first = with_codes[0]
     above, below = (
-        (words(f"compare.midpoints.{name}"), _shown(first, x, words(f"compare.midpoints.{name}")))  # .one, .other
+        (
+            words(f"compare.midpoints.{name}"),
+            _shown(first, x, words(f"compare.midpoints.{name}")),
+        )  # .one, .other
         for name, x in zip(("one", "other"), ends, strict=True)
     )
-    return [page.text(words("compare.midpoints.see")), page.figure(page.rows([above, None, *lines, None, below]))]
+    return [
+        page.text(words("compare.midpoints.see")),
+        page.figure(page.rows([above, None, *lines, None, below])),
+    ]
 
 
 def near(runs: Sequence[Judged], words: Words, seed: int) -> list[Markup]:

@@ -34,7 +34,11 @@ class Trait:
         """Whether the rows at hand cannot tell two runs apart: by their errors row by row, by what shares of so many
         rows vary, or by less than two sets of real rows are apart."""
         if self.key == "error":
-            if a.squared_error is None or b.squared_error is None or len(a.squared_error) != len(b.squared_error):
+            if (
+                a.squared_error is None
+                or b.squared_error is None
+                or len(a.squared_error) != len(b.squared_error)
+            ):
                 return True
             return not paired(a.squared_error, b.squared_error).sure
         x, y = self.of(a), self.of(b)
@@ -54,7 +58,9 @@ TRAITS = (
 )
 
 
-def short(runs: Sequence[Judged], bound: Standing | None, errors: Standing | None, words: Words) -> list[Markup]:
+def short(
+    runs: Sequence[Judged], bound: Standing | None, errors: Standing | None, words: Words
+) -> list[Markup]:
     """The best of each, and each autoencoder against the VAE of as many dimensions."""
     lines = []
     if bound is not None:
@@ -63,7 +69,9 @@ def short(runs: Sequence[Judged], bound: Standing | None, errors: Standing | Non
         lines.append(words("compare.short.bound", name=best.name, elbo=elbo, other=name, more=more))
     for trait in TRAITS:
         known = [run for run in runs if trait.of(run) is not None]
-        compare = errors is not None if trait.key == "error" else trait.path[0] != "items" or _same_eyes(known)
+        compare = (
+            errors is not None if trait.key == "error" else trait.path[0] != "items" or _same_eyes(known)
+        )
         if trait.key == "midpoints" or len(known) < 2 or not compare:
             continue
         best, second = sorted(known, key=lambda run: -trait.better * (trait.of(run) or 0.0))[:2]
@@ -84,7 +92,9 @@ def _duels(runs: Sequence[Judged]) -> list[tuple[Judged, Judged]]:
     """An autoencoder and a VAE of as many dimensions, where there is one of each."""
     found = []
     for D in sorted({run.latent for run in runs if run.latent}):
-        points, laws = ([run for run in runs if run.latent == D and run.has_density is has] for has in (False, True))
+        points, laws = (
+            [run for run in runs if run.latent == D and run.has_density is has] for has in (False, True)
+        )
         if len(points) == len(laws) == 1 and _same_eyes([*points, *laws]):
             found.append((points[0], laws[0]))
     return found
@@ -97,7 +107,9 @@ def _duel(ae: Judged, vae: Judged, words: Words) -> str:
         a, b = trait.of(ae), trait.of(vae)
         if a is None or b is None:
             continue
-        (ahead, value), (_, other) = ((ae, a), (vae, b)) if trait.better * a >= trait.better * b else ((vae, b), (ae, a))
+        (ahead, value), (_, other) = (
+            ((ae, a), (vae, b)) if trait.better * a >= trait.better * b else ((vae, b), (ae, a))
+        )
         # of "compare.short.duel_error", "compare.short.even_error" and so on
         key = f"compare.short.{'even' if trait.even(ae, vae) else 'duel'}_{trait.key}"
         told.append(words(key, name=ahead.name, value=trait.shown(value), other=trait.shown(other)))
