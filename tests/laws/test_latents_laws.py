@@ -13,7 +13,7 @@ from vaekit.likelihoods import GaussianLikelihood
 from vaekit.metrics.codes import Cloud, Reader, gaussian_like, spread
 from vaekit.metrics.decoded import Decoder
 from vaekit.metrics.frechet import frechet
-from vaekit.metrics.holes import holes, precision_and_recall
+from vaekit.metrics.holes import K, holes, uncovered, unreached
 from vaekit.metrics.probes import probes
 from vaekit.model import VAE
 from vaekit.posteriors import PointPosterior
@@ -62,27 +62,40 @@ def test_the_frechet_distance_of_a_moved_copy_is_the_move(n, d):
     assert frechet(x, x.flip(0) + move) == pytest.approx(float(move.square().sum()), rel=1e-9)
 
 
-def test_precision_and_recall_are_what_a_plain_count_gives():
+def test_holes_are_what_a_plain_count_gives():
     from sklearn.neighbors import NearestNeighbors
 
-    real, generated, k = drawn(60, 3).numpy(), 1.5 * drawn(60, 3, seed=1).numpy(), 3
+    codes, draws, k = drawn(60, 3).numpy(), 1.5 * drawn(50, 3, seed=1).numpy(), 4
+    reach = NearestNeighbors(n_neighbors=k).fit(draws).kneighbors()[0][:, -1]
+    gaps = np.linalg.norm(draws[:, None] - codes[None], axis=-1)  # [draws, codes]
+    near = gaps <= reach[:, None]
+    found = uncovered(torch.from_numpy(draws), torch.from_numpy(codes), k)
+    assert found == pytest.approx(1 - near.any(1).mean()) and 0 < found < 1
+    assert unreached(torch.from_numpy(codes), torch.from_numpy(draws), k) == pytest.approx(
+        1 - near.any(0).mean()
+    )
 
-    def inside(points, centres):
-        reach = NearestNeighbors(n_neighbors=k).fit(centres).kneighbors()[0][:, -1]
-        gaps = np.linalg.norm(points[:, None] - centres[None], axis=-1)
-        return (gaps <= reach).any(1).mean()
 
-    found = precision_and_recall(torch.from_numpy(real), torch.from_numpy(generated), k)
-    assert found == pytest.approx((inside(generated, real), inside(real, generated)))
+@pytest.mark.parametrize("d", [1, 2, 32])
+def test_equal_clouds_read_two_to_the_minus_k_in_any_dimension(d):
+    """Of the K nearest among 2 n points of one law each is a code with probability 1/2 (Naeem et al. 2020, lemma 1)."""
+    n = 2000
+    assert uncovered(drawn(n, d), drawn(n, d, seed=1)) == pytest.approx(
+        2.0**-K, abs=4 * math.sqrt(2.0**-K / n)
+    )
 
 
 def test_a_cloud_has_no_holes_against_itself_and_is_all_hole_against_another():
     here, there = drawn(500, 2), drawn(500, 2, seed=1) + 100
-    assert precision_and_recall(here, here) == (1, 1)
-    assert precision_and_recall(here, there) == (0, 0)
+    assert (uncovered(here, here), unreached(here, here)) == (0, 0)
+    assert (uncovered(here, there), unreached(there, here)) == (1, 1)
     both = torch.cat((here, there))
-    precision, recall = precision_and_recall(both, torch.cat((here, here + 0.01 * drawn(500, 2, seed=2))))
-    assert precision > 0.97 and recall == pytest.approx(0.5, abs=0.02)  # half of the codes are never reached
+    assert uncovered(here, both) == 0 and unreached(both, here) == 0.5  # half of the codes are never reached
+
+
+def test_codes_strewn_over_a_wide_space_do_not_fill_the_prior():
+    """Each of them is so far from the next that a ball around it holds the whole prior, and no draw meets a code."""
+    assert uncovered(drawn(500, 32), 6 * drawn(500, 32, seed=1)) == 1
 
 
 def test_a_ring_of_codes_leaves_a_hole_in_the_prior():
@@ -93,11 +106,13 @@ def test_a_ring_of_codes_leaves_a_hole_in_the_prior():
     ring = ((2 + u[1]) * torch.stack((angle.cos(), angle.sin()))).T
     prior, others = drawn(n, 2), drawn(n, 2, seed=1)
     found = holes(ring, prior, others, gaussian_like(ring, n))
-    inner = float((prior.norm(dim=1) < 1.7).double().mean())  # what no ball of a ring this dense reaches
-    assert 1 - found["prior"]["precision"] >= inner > 0.7
-    assert found["alike"]["precision"] > 0.95 and found["alike"]["recall"] > 0.95
-    assert found["gaussian"]["precision"] < 0.95  # a Gaussian of the ring's own scale falls into it as well
-    assert found["n"] == n and found["k"] == 3
+    inner = float(
+        (prior.norm(dim=1) < 1.7).double().mean()
+    )  # where no draw's fifth neighbour is so far as the ring
+    assert found["prior"]["holes"] >= inner > 0.7
+    assert found["alike"]["holes"] < 0.06 and found["alike"]["missed"] < 0.05
+    assert found["gaussian"]["holes"] > 0.1  # a Gaussian of the ring's own scale falls into it as well
+    assert found["n"] == n and found["k"] == K
 
 
 def test_a_cloud_twice_as_wide_as_the_prior_lies_outside_it_as_far_as_gaussians_do():

@@ -141,7 +141,7 @@ def test_the_numbers_are_those_kept_in_the_runs_and_the_best_are_marked(runs, pa
     row("reconstruction error (RMSE)", [one["error"]["root_mean_squared"] for one in codes], "{:.4f}", min)
     row("Fréchet: samples of the prior", [one["items"]["samples"]["frechet"] for one in codes], "{:.2f}", min)
     row("from (2, −2) to (2.1, −2.1)", [one["smoothness"]["pair"] for one in codes], "{:.4f}", None)
-    holes = [100 - 100 * one["holes"]["prior"]["precision"] for one in codes]
+    holes = [100 * one["holes"]["prior"]["holes"] for one in codes]
     row("holes: prior draws where no code lives", holes, "{:.1f} %", min)
 
 

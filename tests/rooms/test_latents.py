@@ -103,7 +103,7 @@ def test_other_data_are_judged_and_not_kept(runs, judged):
     assert other["features"]["accuracy"] is None
     assert run.latents(split="train")["rows"] == 1437
     assert (run.path / "latents.json").read_bytes() == before
-    with pytest.raises(VaekitError, match=r"^4 rows of the .* at least 5$"):
+    with pytest.raises(VaekitError, match=r"^4 rows of the .* at least 7$"):
         run.latents(x[:4])
 
 

@@ -368,8 +368,10 @@ def test_a_cloud_has_no_holes_against_itself_and_all_against_another_place():
     rng = np.random.default_rng(0)
     for D in (1, 2, 8):
         a, b = rng.normal(size=(2, 2000, D))
-        assert 0 < cloud.outside(a, b) < 0.03
-        assert cloud.outside(a + 20, b) == 1
+        assert 0 < cloud.outside(a, b, b) < 0.03
+        assert cloud.outside(a + 20, b, b) == 1
+        # codes strewn over a wide space leave the prior empty, however far they are from each other
+        assert cloud.outside(a, 1e5 * b, a) > 0.99
         assert cloud.distances(a, b) == pytest.approx(np.zeros(D), abs=0.1)
         assert cloud.distances(b + 3, b) == pytest.approx(np.full(D, 3 / b.std(0)), rel=1e-9)
 

@@ -7,34 +7,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-K = 3  # the neighbour that sets a ball's radius, as in the paper
+K = 5  # the neighbour that sets a ball's radius, as in the paper
 BLOCK = 1 << 22  # distances at a time
 
 
 def holes(codes: Tensor, prior: Tensor, others: Tensor, gaussian: Tensor) -> dict[str, Any]:
-    """Precision and recall of draws as samples of codes; all four [n, D].
+    """The share of draws where no code lives, and of codes where no draw falls; all four [n, D].
 
-    `prior`: draws of the prior. 1 - precision is the share of them where no code lives, the holes; 1 - recall the
-    share of codes where none of them falls. `gaussian`: draws of the Gaussian with the cloud's own mean and covariance,
-    since a cloud without a rate has any scale it likes: this is the shape alone. `alike`: draws of the prior against
-    `others` of the same law, what two equal clouds read with so many points.
+    `prior`: draws of the prior. `gaussian`: draws of the Gaussian with the cloud's own mean and covariance, since a
+    cloud without a rate has any scale it likes: this is the shape alone. `alike`: draws of the prior against `others`
+    of the same law, what two equal clouds read: 2^-K of holes, whatever their dimensions.
     """
     pairs = {"prior": (codes, prior), "gaussian": (codes, gaussian), "alike": (others, prior)}
-    found = {}
-    for name, (real, drawn) in pairs.items():
-        precision, recall = precision_and_recall(real, drawn)
-        found[name] = {"precision": precision, "recall": recall}
+    found = {
+        name: {"holes": uncovered(drawn, points), "missed": unreached(points, drawn)}
+        for name, (points, drawn) in pairs.items()
+    }
     return {"n": len(codes), "k": K, **found}
 
 
-def precision_and_recall(real: Tensor, drawn: Tensor, k: int = K) -> tuple[float, float]:
-    """The share of drawn points [N, D] inside the manifold of the real ones [N, D], and the other way round.
+def uncovered(drawn: Tensor, codes: Tensor, k: int = K) -> float:
+    """The share of drawn points [N, D] that have no code [M, D] nearer than their own k-th neighbour among the drawn.
 
-    A set's manifold is the union of balls around its points, each out to its k-th nearest neighbour in the set.
-    Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1-2. Give both the same number of points, over k.
+    1 - coverage (Naeem et al. 2020, https://arxiv.org/abs/2002.09797, eq. 4), the draws in the place of the real. The
+    balls are the draws': a few codes strewn over a wide space, each with a huge ball, would cover everything.
     """
-    real, drawn = real.double(), drawn.double()
-    return _inside(drawn, real, _radii(real, k)), _inside(real, drawn, _radii(drawn, k))
+    drawn, codes = drawn.double(), codes.double()
+    nearest = torch.cat([torch.cdist(part, codes).min(1).values for part in _parts(drawn, codes)])
+    return float((nearest > _radii(drawn, k)).double().mean())
+
+
+def unreached(codes: Tensor, drawn: Tensor, k: int = K) -> float:
+    """The share of codes [N, D] in no ball around a drawn point [M, D], out to its k-th neighbour among the drawn.
+
+    1 - precision (Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1-2), the draws as the manifold.
+    """
+    codes, drawn = codes.double(), drawn.double()
+    radii = _radii(drawn, k)
+    hit = torch.cat([(torch.cdist(part, drawn) <= radii).any(1) for part in _parts(codes, drawn)])
+    return 1 - float(hit.double().mean())
 
 
 def _radii(points: Tensor, k: int) -> Tensor:
@@ -45,12 +56,6 @@ def _radii(points: Tensor, k: int) -> Tensor:
             for part in _parts(points, points)
         ]
     )
-
-
-def _inside(points: Tensor, centres: Tensor, radii: Tensor) -> float:
-    """The share of points inside one ball or more."""
-    hit = torch.cat([(torch.cdist(part, centres) <= radii).any(1) for part in _parts(points, centres)])
-    return float(hit.double().mean())
 
 
 def _parts(points: Tensor, others: Tensor) -> tuple[Tensor, ...]:

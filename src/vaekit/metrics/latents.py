@@ -66,7 +66,7 @@ def latents(
 
     A model without latent dimensions has `items` alone. `save`: a folder that gets `latents.json` and `latents.npz`
     (squared_error [rows], `index` of the rows). torch's generators stay as they were. Raises VaekitError for an empty
-    split, fewer than five rows of either, and codes that are not finite.
+    split, fewer than seven rows of either, and codes that are not finite.
     """
     fewest = min(len(split), len(train))
     if fewest <= K + 1:

@@ -18,11 +18,11 @@ def distances(codes: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return moved / np.maximum(prior.std(0), 1e-12)
 
 
-def outside(points: np.ndarray, cloud: np.ndarray) -> float:
-    """The share of points [N, D] that lie where `cloud` [M, D] is not: farther from its nearest point than 99 % of its
-    own points are from theirs. 0.01 where both come from one law."""
-    a, b = (torch.from_numpy(x[:COMPARED]).double() for x in (points, cloud))
-    own = torch.cdist(b, b)
+def outside(points: np.ndarray, cloud: np.ndarray, prior: np.ndarray) -> float:
+    """The share of points [N, D] that lie where `cloud` [M, D] is not: farther from its nearest point than 99 % of the
+    draws of the prior [P, D] are from theirs. 0.01 where all come from one law."""
+    a, b, p = (torch.from_numpy(x[:COMPARED]).double() for x in (points, cloud, prior))
+    own = torch.cdist(p, p)
     own.fill_diagonal_(float("inf"))
     reach = torch.quantile(own.min(1).values, 0.99)
     return float((torch.cdist(a, b).min(1).values > reach).double().mean())

@@ -147,7 +147,7 @@ def _growth(runs: Sequence[Judged], words: Words) -> list[Markup]:
 
 
 def _percent_of_holes(run: Judged, kind: str) -> float:
-    return 100 - 100 * float(run.latents["holes"][kind]["precision"])
+    return 100 * float(run.latents["holes"][kind]["holes"])
 
 
 def smooth(runs: Sequence[Judged], words: Words, seed: int) -> list[Markup]:

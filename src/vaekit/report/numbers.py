@@ -167,17 +167,9 @@ def _codes(runs: Sequence[Judged], words: Words) -> Iterable[Line]:
     yield Line(words("compare.table.outside"), _of(runs, "cloud", "outside"), percent, -1)
     for key in ("prior", "gaussian", "alike"):
         better = 0 if key == "alike" else -1
-        yield Line(
-            words(f"compare.table.holes_{key}"), _less(_of(runs, "holes", key, "precision")), percent, better
-        )
+        yield Line(words(f"compare.table.holes_{key}"), _of(runs, "holes", key, "holes"), percent, better)
         if key == "prior":
-            yield Line(
-                words("compare.table.missed"), _less(_of(runs, "holes", key, "recall")), percent, better
-            )
-
-
-def _less(values: Sequence[float | None]) -> list[float | None]:
-    return [None if value is None else 1 - value for value in values]
+            yield Line(words("compare.table.missed"), _of(runs, "holes", key, "missed"), percent, better)
 
 
 def _items(runs: Sequence[Judged], words: Words) -> Iterable[Line]:

@@ -180,7 +180,7 @@ def against_prior(page_: page.Page, found: Gathered) -> None:
         return
     away = cloud.distances(drawn, prior)
     worst = np.argsort(-away, kind="stable")[:WORST] if D > WORST else np.arange(D)
-    holes, off = cloud.outside(prior, drawn), cloud.outside(drawn, prior)
+    holes, off = cloud.outside(prior, drawn, prior), cloud.outside(drawn, prior, prior)
     tiles = [(f"{100 * holes:.1f} %", words("prior.holes")), (f"{100 * off:.1f} %", words("prior.off"))]
     gap = _surgery(found)
     if gap is not None:

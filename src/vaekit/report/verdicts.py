@@ -52,7 +52,7 @@ class Trait:
 TRAITS = (
     Trait("error", ("error", "root_mean_squared"), -1, lambda value: number(value, 4)),
     Trait("knn", ("probes", "knn_accuracy"), 1, percent),
-    Trait("holes", ("holes", "prior", "precision"), 1, lambda value: percent(1 - value)),
+    Trait("holes", ("holes", "prior", "holes"), -1, percent),
     Trait("samples", ("items", "samples", "frechet"), -1, number),
     Trait("midpoints", ("items", "midpoints", "frechet"), -1, number),
 )
