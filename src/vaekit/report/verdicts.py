@@ -67,6 +67,15 @@ def short(
         best, (name, pair) = bound.best, min(bound.others.items(), key=lambda other: other[1].mean)
         elbo, more = number(best.evaluation["elbo"]), f"{number(pair.mean)} ± {number(pair.half)}"
         lines.append(words("compare.short.bound", name=best.name, elbo=elbo, other=name, more=more))
+        ranked = [run for run in runs if run is best or run.name in bound.others]
+        tight = {run.name: nll for run in ranked if (nll := run.nll_at(best.k)) is not None}
+        ahead = min(tight, key=lambda run: tight[run], default=best.name)
+        if ahead != best.name:  # the ELBO had put another first
+            lines.append(
+                words(
+                    "compare.short.tight", name=ahead, k=best.k, value=number(tight[ahead]), other=best.name
+                )
+            )
     for trait in TRAITS:
         known = [run for run in runs if trait.of(run) is not None]
         compare = (
