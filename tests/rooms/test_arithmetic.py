@@ -257,6 +257,22 @@ def test_a_conditional_run_adds_what_the_label_does_not_say(tmp_path):
     assert (run.decode(point.z[0], label="4") == point.x[0]).all()
 
 
+def test_labels_that_are_numbers_are_not_taken_for_places_of_others(tmp_path):
+    x, y = load_digits(return_X_y=True)
+    data = open_data((x[y > 0].reshape(-1, 1, 8, 8).astype(np.uint8), y[y > 0]))
+    told = ["model.condition=label", "train.epochs=5", "train.learning_rate=0.01", "train.pictures=false"]
+    run = vaekit.fit(data, output=tmp_path / "run", latent=3, set=told)
+    kinds = [["even", "odd"][place % 2] for place in data.train.places]
+    marks = groups(tmp_path / "g.csv", "row", list(zip(data.train.places, kinds, strict=True)))
+    found = run.arithmetic("even", "odd", "3", groups=marks, steps=2)
+    for z, x in zip(found.z, found.x, strict=True):
+        assert (run.decode(z, label="3") == x).all()
+    assert (run.decode(found.z[0], label="2") != found.x[0]).any()
+    name = str(run.contract.labels[data.test.label[0]])
+    x, z = run.interpolate(0, 1, steps=3)
+    assert (run.decode(z, label=name) == x).all()
+
+
 def test_rows_of_a_table_are_moved_too(tmp_path):
     from sklearn.datasets import load_iris
 

@@ -216,6 +216,9 @@ def test_a_cross_entropy_is_called_one(runs, tmp_path):
     text = vaekit.compare([runs["vae"], cross], tmp_path / "page.html").read_text(encoding="utf-8")
     assert "What <code>cross</code> report is a cross-entropy of grey values" in text
     assert "How many nats more" not in text and "How much larger the mean squared error" in text
+    again = trained(tmp_path / "again", latent=3, set=["likelihood.kind=BernoulliLikelihood"])
+    text = vaekit.compare([again, cross], tmp_path / "both.html").read_text(encoding="utf-8")
+    assert "How many nats more" in text and "the highest likelihood" not in text
 
 
 def test_vectors_lines_of_codes_and_labels_that_are_given(browser, tmp_path):

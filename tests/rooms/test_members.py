@@ -344,6 +344,18 @@ def test_a_sweep_over_anything(tmp_path):
     assert [run.recipe.posterior.net.arguments["hidden"] for run in runs.values()] == [[4], [4, 3]]
 
 
+def test_a_sweep_over_the_interval_of_grey_values_has_one_ruler(tmp_path):
+    more = [*QUICK, "likelihood.kind=GaussianLikelihood", "train.learning_rate=1e-9"]
+    runs = vaekit.sweep(
+        "digits", over="data.scale_to=[0, 1],[0, 2]", latent=2, output=tmp_path / "r", set=more
+    )
+    rows = list(csv.DictReader((tmp_path / "r" / "sweep.csv").open()))
+    for row, run in zip(rows, runs.values(), strict=True):
+        x, again = run.reconstruct()
+        error = np.square((x - again.astype(float)) / 16).mean()  # the digits' levels are 0..16
+        assert float(row["squared_error"]) == pytest.approx(error, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("over", "expected"),
     [

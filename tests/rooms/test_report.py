@@ -376,6 +376,11 @@ def test_a_cloud_has_no_holes_against_itself_and_all_against_another_place():
         assert cloud.distances(b + 3, b) == pytest.approx(np.full(D, 3 / b.std(0)), rel=1e-9)
 
 
+def test_rows_that_stand_by_class_are_seen_from_all_classes():
+    a, b = np.random.default_rng(0).normal(size=(2, 6000, 2))
+    assert cloud.outside(a, b[np.argsort(b[:, 0])], a) < 0.03
+
+
 # -- the command
 
 

@@ -14,6 +14,7 @@ import torch
 from train_kit import digits, folder_at, left, run, same, settings, vae
 
 from vaekit.errors import VaekitError
+from vaekit.train.best import Best
 from vaekit.train.plan import Plan
 
 HERE = Path(__file__).parent
@@ -175,6 +176,16 @@ def test_a_run_that_ran_out_of_patience_stays_stopped_until_extended(tmp_path):
     assert run(tmp_path, chosen, wrapped(), resume=True).reason == "nothing to do"
     more = run(tmp_path, chosen.model_copy(update={"epochs": 20}), wrapped(), resume=True)
     assert more.epochs > first.epochs
+
+
+def test_the_best_is_told_from_weights_that_are_still_there():
+    newest = Best(None, "last")
+    for epoch, loss in enumerate((3.0, 1.0, 2.0), 1):
+        newest.judge(epoch, loss, lambda epoch=epoch: {"w": torch.tensor(float(epoch))})
+    best = Best(None, "best")
+    best.load_state_dict(newest.state_dict())
+    best.judge(4, 1.5, lambda: {"w": torch.tensor(4.0)})
+    assert (best.epoch, best.value, best.weights) == (4, 1.5, {"w": torch.tensor(4.0)})
 
 
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path):

@@ -73,7 +73,7 @@ class Decoder:
         found, start = [], 0
         for x, c in self.reader.chunks():
             centre = self.model.decode(z[start : start + len(x)].to(x.device), c).centre
-            found.append(self._gap(centre, x).cpu())
+            found.append(gap(centre, x, self.contract).cpu())
             start += len(x)
             advance(len(x))
         return torch.cat(found)
@@ -106,17 +106,21 @@ class Decoder:
                 with torch.random.fork_rng():  # a centre that is a draw takes the same noise at both ends
                     torch.manual_seed(seed)
                     ends.append(self.model.decode(z[here].to(x.device), c).centre)
-            total += float(self._gap(*ends).sqrt().sum())
+            total += float(gap(ends[0], ends[1], self.contract).sqrt().sum())
             advance(len(x))
         return total / len(self.reader)
 
-    def _gap(self, a: Tensor, b: Tensor) -> Tensor:
-        """Squared distance of items [B, ...] an element [B]."""
-        contract, off = self.contract, double(a - b).flatten(1)
-        if contract.kind == "categories":
-            return (off.abs() > 0.5 / contract.levels).double().mean(1)
-        unit = contract.divisor[0] / (contract.high - contract.low) if contract.rescaled else 1.0
-        return (off * unit).square().mean(1)
+
+def gap(a: Tensor, b: Tensor, contract: Contract) -> Tensor:
+    """Squared distance of items [B, ...] in model units, a mean over elements [B], float64.
+
+    In the units of [0, 1] where grey values were scaled elsewhere. Of categories the share that differs.
+    """
+    off = double(a - b).flatten(1)
+    if contract.kind == "categories":
+        return (off.abs() > 0.5 / contract.levels).double().mean(1)
+    unit = contract.divisor[0] / (contract.high - contract.low) if contract.rescaled else 1.0
+    return (off * unit).square().mean(1)
 
 
 def _joined(seen: list[tuple[Tensor, Tensor | None]]) -> Look:

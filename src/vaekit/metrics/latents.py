@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vaekit.data import Contract, Split
     from vaekit.metrics.features import Features
 
-SCHEMA = 1
+SCHEMA = 2
 ROWS = 10_000  # that are encoded, of the split and of the training rows
 DECODED = 5_000  # items of a set whose features are compared, and points of one whose holes are told
 MOVED = 1_000  # codes whose neighbourhood is decoded

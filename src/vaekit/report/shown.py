@@ -93,7 +93,7 @@ def interpolations(page_: page.Page, found: Gathered) -> None:
     for a, b in _ends(found, held):
         z = walk(torch.from_numpy(held.mean[a]), torch.from_numpy(held.mean[b]), STEPS).to(run.device)
         with run.looking(found.seed):
-            label = int(held.rows.label[a]) if run.condition and held.rows.label is not None else None
+            label = found.label_of(held, a) if run.condition else None
             x = run.decoded(z, run.conditions(len(z), label))
         name = words("interpolations.row", a=_name(found, held, a), b=_name(found, held, b))
         if contract.is_image:

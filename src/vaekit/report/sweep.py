@@ -34,7 +34,8 @@ COLUMNS = ("value", "rate", "squared_error", "distortion", "elbo", "active_units
 @dataclass(frozen=True)
 class Point:
     """A run of the sweep: `rate`, `distortion` and `elbo` in nats a row, None where there is no such number;
-    `squared_error` per element in model units, of the centre of p(x given a code drawn from the posterior)."""
+    `squared_error` per element as `metrics.decoded.gap` has it, of the centre of p(x given a code drawn from the
+    posterior)."""
 
     value: str
     rate: float | None
@@ -70,6 +71,8 @@ def sweep(
 
 def measured(value: str, run: Run) -> Point:
     """One pass over at most `ROWS` held-out rows, one draw of the code each, the same draws for every run."""
+    from vaekit.metrics.decoded import gap
+
     rate = distortion = squared = torch.zeros((), dtype=torch.float64)
     means, rows, latent = Moments(), _judged(run), run.model.latent
     has_rate = bool(getattr(run.model.posterior, "has_density", True))
@@ -77,7 +80,7 @@ def measured(value: str, run: Run) -> Point:
         for x, c in run.batches(rows):
             trace = run.model(x, c)
             distortion = distortion + double(trace.distortion).sum()
-            squared = squared + double((x - trace.p_x.centre[0]).square().flatten(1).mean(1)).sum()
+            squared = squared + gap(x, trace.p_x.centre[0], run.contract).sum()
             if trace.rate is not None:
                 rate = rate + double(trace.rate).sum()
             means.add(trace.q.mean)
@@ -104,8 +107,9 @@ def _judged(run: Run) -> Split:
 
 
 def _same_law(runs: Sequence[Run]) -> bool:
-    """Whether all runs measure distortion in the same nats: one likelihood, with the same settings."""
-    laws = [(run.recipe.likelihood.kind, run.recipe.likelihood.arguments) for run in runs]
+    """Whether all runs measure distortion in the same nats: one likelihood, with the same settings, of the
+    same kind of data."""
+    laws = [(run.contract.kind, run.recipe.likelihood.kind, run.recipe.likelihood.arguments) for run in runs]
     return all(law == laws[0] for law in laws)
 
 

@@ -63,7 +63,7 @@ def short(
 ) -> list[Markup]:
     """The best of each, and each autoencoder against the VAE of as many dimensions."""
     lines = []
-    if bound is not None:
+    if bound is not None and bound.best.law in ("density", "probability"):
         best, (name, pair) = bound.best, min(bound.others.items(), key=lambda other: other[1].mean)
         elbo, more = number(best.evaluation["elbo"]), f"{number(pair.mean)} ± {number(pair.half)}"
         lines.append(words("compare.short.bound", name=best.name, elbo=elbo, other=name, more=more))

@@ -112,7 +112,8 @@ def _commonest(run: Run, rows: Split, label: Any) -> Any:
     """The label that a group's mean is decoded with, where the model wants one."""
     if label is not None or not run.condition or rows.label is None:
         return label
-    return int(np.bincount(rows.label).argmax())
+    # by name: a number could be the name of another label
+    return str(run.contract.labels[np.bincount(rows.label).argmax()])
 
 
 def _moved(
@@ -128,7 +129,8 @@ def _moved(
         for rows in shown:
             codes.append(torch.from_numpy(run.encode(rows).mean).to(run.device))
             names += known.called(rows)
-            own += [label] * len(rows) if label is not None or rows.label is None else rows.label.tolist()
+            named = None if label is not None or rows.label is None else run.contract.names_of(rows.label)
+            own += [label] * len(rows) if named is None else named.tolist()
             originals += list(rows.rows(slice(None)))
         return torch.cat(codes), names, own, originals
     from vaekit.run.walking import found

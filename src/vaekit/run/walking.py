@@ -123,7 +123,8 @@ def found(run: Run, where: Any, label: Any) -> tuple[Tensor, Any, np.ndarray | N
             f"{where} holds {len(row):,} rows; a walk needs one: give the file of one, or a row's number"
         )
     code = run.encode(row, label=label)
-    of_row = None if code.label is None else int(code.label[0])
+    # by name: a number could be the name of another label
+    of_row = None if code.labels is None else str(code.labels[0])
     return torch.from_numpy(code.mean[0]).to(run.device), of_row, row.rows(0)
 
 

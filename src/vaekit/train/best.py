@@ -53,5 +53,7 @@ class Best:
         self.value, self.epoch, self.waited = state["value"], state["epoch"], state["waited"]
         before = math.inf if self.value is None else self.value
         self.lowest, weights = state.get("lowest", before), state["weights"]
+        if self.keep == "best" and math.isfinite(before):
+            self.lowest = before  # weights that did better while the newest were kept are gone
         self.weights = None if weights is None else {name: value.cpu() for name, value in weights.items()}
         self.unwritten = True
