@@ -188,6 +188,18 @@ def test_the_best_is_told_from_weights_that_are_still_there():
     assert (best.epoch, best.value, best.weights) == (4, 1.5, {"w": torch.tensor(4.0)})
 
 
+def test_a_finished_run_cannot_ship_other_weights_than_it_kept(tmp_path):
+    import vaekit
+
+    made = vaekit.fit("digits", output=tmp_path / "r", set=["train.epochs=2", "train.pictures=false"])
+    before = (made.path / "model.safetensors").read_bytes()
+    with pytest.raises(VaekitError, match=r"finished with keep 'best', .* ask for more epochs"):
+        vaekit.resume(made.path, set=["train.keep=last"])
+    assert vaekit.load(made.path).recipe.train.keep == "best"
+    again = vaekit.resume(made.path, set=["train.keep=last", "train.epochs=3"])
+    assert again.recipe.train.keep == "last" and (made.path / "model.safetensors").read_bytes() != before
+
+
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(tmp_path):
     import resource
 

@@ -48,7 +48,7 @@ def arithmetic(
     target = target_of(output, "arithmetic.png")
     opened = opened_run(run, allow)
     found = opened.arithmetic(plus, minus, to, groups=groups, steps=steps, n=n, label=label, seed=seed)
-    counted = ", ".join(f"{name} {count:,}" for name, count in found.counts.items())
+    counted = ", ".join(f"{count:,} of {name}" for name, count in found.counts.items())
     print(f"training rows: {counted}", file=sys.stderr)
     if is_picture(target):
         save_picture(opened.picture_of_arithmetic(found), target)

@@ -285,7 +285,8 @@ class Run:
     ) -> dict[str, Any]:
         """What the latent space is worth beside the bound: reconstruction error, the cloud of codes and its holes
         against the prior, accuracy of k-NN and a linear probe on codes, quality of decoded samples and midpoints,
-        smoothness (`metrics.latents.latents` says how). The run's own test split leaves latents.json in the run."""
+        smoothness (`metrics.latents.latents` says how). The run's own test split leaves latents.json in the run. On
+        training rows the probes are judged where they were fitted, and the floor of the distances is 0."""
         from vaekit.run.judging import latents
 
         return latents(self, data, split=split, seed=seed, progress=progress)

@@ -88,6 +88,11 @@ def check(state: dict[str, Any], settings: TrainSettings, plan: Plan) -> None:
         changed.append(f"ema was {was['ema']!r} and is now {settings.ema!r}")
     if changed:
         raise VaekitError(f"cannot resume: {'; '.join(changed)}; keep the old values or start a new run")
+    if state["epoch"] >= plan.epochs and was.get("keep", "best") != settings.keep:
+        raise VaekitError(
+            f"cannot resume: the run is finished with keep {was.get('keep', 'best')!r}, and its other weights are gone; "
+            "ask for more epochs, or start a new run"
+        )
     if state["n"] != plan.n:
         raise VaekitError(f"cannot resume: the run trained on {state['n']} rows, the data now has {plan.n}")
 
