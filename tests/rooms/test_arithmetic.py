@@ -171,7 +171,7 @@ def test_the_command_writes_pictures_and_arrays_and_counts_rows(capsys, digits_r
     for name in ("a.png", "a.npz", "a.csv", "b.npz"):
         code, out, err = ask(capsys, *command, "-o", tmp_path / name)
         assert code == 0 and out.strip() == str(tmp_path / name), err
-        assert "7 137" in err and "1 144" in err and "3 143" in err
+        assert "training rows: 137 of 7, 144 of 1, 143 of 3" in err
     a, b = np.load(tmp_path / "a.npz"), np.load(tmp_path / "b.npz")
     assert {k: v.shape[0] for k, v in a.items()} == dict.fromkeys(("x", "z", "item", "strength"), 2 + 5 * 7)
     assert all((a[k] == b[k]).all() for k in a)
