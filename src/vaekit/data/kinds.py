@@ -170,7 +170,9 @@ def affine(
     range of grey values there."""
     if scale_to is not None:
         if decision.kind not in ("levels", "8-bit", "colour"):
-            raise VaekitError(f"data.scale_to is for grey values and colours, these are {decision.kind}; leave it out")
+            raise VaekitError(
+                f"data.scale_to is for grey values and colours, these are {decision.kind}; leave it out"
+            )
         low, high = scale_to
         divisor = (decision.high - decision.low) / (high - low)
         return (float(np.float32(decision.low - low * divisor)),), (float(np.float32(divisor)),)

@@ -100,12 +100,16 @@ def read(
             elements = kl(q, p_z)  # [B, D] or None
             weights = ImportanceWeights(wanted)
             log_px_sum = gap_sum = torch.zeros((), dtype=torch.float64)
-            alike = weigh(model, x, c, q, p_z, 1) if not model.latent else None  # no dimensions, no other draw
+            alike = (
+                weigh(model, x, c, q, p_z, 1) if not model.latent else None
+            )  # no dimensions, no other draw
             for done in range(0, K, pieces):
                 count = min(pieces, K - done)
                 # whole pieces share one graph; the odd last ones are not worth compiling for
                 step = fused if count == pieces and len(x) == images else weigh
-                log_px, gap = _repeated(alike, count) if alike else step(model, x, c, q, p_z, count)  # [S, B] each
+                log_px, gap = (
+                    _repeated(alike, count) if alike else step(model, x, c, q, p_z, count)
+                )  # [S, B] each
                 log_px_sum = log_px_sum + double(log_px).sum(0)
                 if gap is not None:
                     gap_sum = gap_sum + double(gap).sum(0)

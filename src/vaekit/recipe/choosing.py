@@ -171,7 +171,9 @@ def _likelihood(part: Part, contract: Contract, allow: Collection[str], problems
         return part  # `_complete` says it
     kinds = getattr(found, "kinds", ())
     if contract.rescaled and not getattr(found, "continuous", True):
-        low, high = ((end - contract.offset[0]) / contract.divisor[0] for end in (contract.low, contract.high))
+        low, high = (
+            (end - contract.offset[0]) / contract.divisor[0] for end in (contract.low, contract.high)
+        )
         problems.append(
             f"likelihood.kind is {part.kind}, which takes values in [0, 1], but data.scale_to puts them in "
             f"[{low:g}, {high:g}]; leave data.scale_to out, or use GaussianLikelihood"

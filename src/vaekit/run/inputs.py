@@ -113,7 +113,9 @@ def ids(contract: Contract, label: Any, n: int) -> np.ndarray:
 def need_latent(run: Run, what: str) -> None:
     """Raise VaekitError where the model has no latent dimensions (D = 0), for `what` there cannot be then."""
     if not run.model.latent:
-        raise VaekitError(f"{run.path} has a latent of no dimensions (model.latent 0), so {what}; ask for samples")
+        raise VaekitError(
+            f"{run.path} has a latent of no dimensions (model.latent 0), so {what}; ask for samples"
+        )
 
 
 def points(given: Any, latent: int) -> Tensor:
