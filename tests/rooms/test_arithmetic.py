@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from commands_kit import ask, refused, shape_of
 from vaekit import VaekitError, open_data, recipe
 from vaekit.data import file_names
 from vaekit.run import RunFolder
+
+ROOT = Path(__file__).parents[2]
+ORL = ROOT.parent / "shared" / "data" / "faces" / "orl"
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +292,20 @@ def test_rows_of_a_table_are_moved_too(tmp_path):
     marks = groups(tmp_path / "g.csv", "row", [(i, f"g{t}") for i, t in enumerate(iris.target)])
     found = unlabelled.arithmetic("g0", "g1", 0, groups=marks, steps=2)
     assert found.z.shape == (1, 2, unlabelled.model.latent)
+
+
+@pytest.mark.skipif(not ORL.is_dir(), reason=f"the ORL faces are not at {ORL}")
+def test_the_marks_that_are_shipped_fit_the_orl_faces(tmp_path):
+    run = untrained(open_data(ORL, size=28), tmp_path / "run", "small-images")
+    marks = ROOT / "examples" / "orl-glasses.csv"
+
+    def files(group):
+        return run.arithmetic("glasses", "none", group, groups=marks, n=1000, steps=2).names[1:]
+
+    with_, without = files("glasses"), files("none")
+    assert len(with_) == len(without) == 21
+    assert [f.split("/")[0] for f in sorted(with_)] == [f.split("/")[0] for f in sorted(without)]
+    everybody = files("all-glasses"), files("all-none")
+    assert {f.split("/")[0] for part in everybody for f in part} == {f"s{i}" for i in range(3, 41)}
+    assert set(with_) <= set(everybody[0]) and set(without) <= set(everybody[1])
+    assert len(everybody[0]) + len(everybody[1]) == len({*everybody[0], *everybody[1]}) == 380
