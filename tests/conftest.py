@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 # A shell's background job starts with Ctrl-C ignored, and so would every process that a test starts and interrupts.
 if (
@@ -22,6 +23,13 @@ if (
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def noise():
+    """Every test draws the same noise, whichever tests ran before it in its worker."""
+    torch.manual_seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

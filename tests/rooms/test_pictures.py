@@ -132,7 +132,7 @@ def test_latent_map_gives_each_label_its_colour():
 
 
 def test_latent_map_without_labels_with_numbers_and_with_many_kinds():
-    codes = torch.randn(300, 2)
+    codes = np.random.default_rng(0).normal(size=(300, 2))
     plain = pictures.latent_map(codes)
     numbers = pictures.latent_map(codes, torch.linspace(0, 1, 300))
     many = pictures.latent_map(codes, torch.arange(300) % 40)
@@ -142,7 +142,9 @@ def test_latent_map_without_labels_with_numbers_and_with_many_kinds():
 
 
 def test_latent_map_in_the_colours_asked_for():
-    codes, label = torch.randn(400, 2), torch.arange(400) % 2
+    # two heaps apart: dots are translucent, and one label must not hide the other
+    label = np.arange(400) % 2
+    codes = np.random.default_rng(0).normal(size=(400, 2)) + 6 * label[:, None]
     shown = pictures.latent_map(codes, label, ["cat", "dog"], colours="viridis")
     purple, yellow = (68, 1, 84), (253, 231, 37)
     assert near(shown, purple, 30) > 500 and near(shown, yellow, 30) > 500 and near(shown, BLUE) < 50
