@@ -15,6 +15,7 @@ from vaekit.nets.common import (
     joined,
     with_maps,
 )
+from vaekit.nets.convolutions import ConvTranspose2d, LastConv2d, one_channel_last
 
 
 class ConvEncoder(nn.Module):
@@ -46,7 +47,7 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """x [N, C, H, W], c [N, condition] -> [N, *out_shape]."""
-        return exactly(self.last, self.body(with_maps(x, c))).unflatten(1, self.out_shape)
+        return exactly(self.last, self.body(one_channel_last(with_maps(x, c)))).unflatten(1, self.out_shape)
 
 
 class ConvDecoder(nn.Module):
@@ -75,10 +76,10 @@ class ConvDecoder(nn.Module):
         )  # fmt: skip
         steps = zip(channels, [*channels[1:], channels[-1]], strict=True)
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1), activation_named(activation))
+            nn.Sequential(ConvTranspose2d(a, b, 4, stride=2, padding=1), activation_named(activation))
             for a, b in steps
         )
-        self.last = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
+        self.last = LastConv2d(channels[-1], out_channels, 3, padding=1)
         channels_last(self)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:

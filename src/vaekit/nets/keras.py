@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vaekit.errors import VaekitError
 from vaekit.nets.common import channels_last, exactly, joined, with_maps
+from vaekit.nets.convolutions import conv_transpose2d, one_channel_last
 
 KerasActivation = Literal["relu", "leaky_relu", "sigmoid", "linear"]
 
@@ -21,43 +22,60 @@ def keras_activation(name: KerasActivation) -> nn.Module:
 
 
 class SameConv(nn.Module):
-    """A 3x3 convolution with Keras' "same" padding: ceil(n / stride) outputs, the odd row of zeros at the far end.
+    """A 3x3 convolution with Keras' "same" padding, on maps turned by 180 degrees: ceil(n / stride) outputs.
 
-    torch's symmetric padding of 1 gives as many outputs at even sizes, each window one pixel earlier.
+    Keras puts the odd row of zeros at the far end, torch's padding of 1 at the near end, and to pad by hand copies the
+    maps. So these nets turn the picture and, as they go, the kernels; what they compute is the same.
     """
 
-    def __init__(self, before: int, after: int, stride: int, size: tuple[int, int]) -> None:
+    def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(before, after, 3, stride)
-        (top, bottom), (left, right) = (_same(n, stride) for n in size)
-        self.zeros = (left, right, top, bottom)
+        self.conv = nn.Conv2d(before, after, 3, stride, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, before, H, W] -> [N, after, ceil(H / stride), ceil(W / stride)]."""
-        return self.conv(nn.functional.pad(x, self.zeros))
+        conv = self.conv
+        return nn.functional.conv2d(x, turned(conv.weight), conv.bias, conv.stride, conv.padding)
 
 
-def _same(n: int, stride: int) -> tuple[int, int]:
-    """Rows of zeros before and after n rows under a kernel of 3."""
-    total = max((math.ceil(n / stride) - 1) * stride + 3 - n, 0)
-    return total // 2, total - total // 2
+def turned(maps: Tensor) -> Tensor:
+    """[..., H, W] turned by 180 degrees."""
+    return maps.flip(-2, -1)
+
+
+class TurnedConvTranspose(nn.ConvTranspose2d):
+    """A transposed convolution on turned maps: its kernels, too, are turned as they are used."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """x [N, before, H, W] -> [N, after, H', W'], as `convolutions.conv_transpose2d` says."""
+        assert self.bias is not None
+        return conv_transpose2d(
+            x, turned(self.weight), self.bias, self.stride, self.padding, self.output_padding
+        )
 
 
 class SameConvTranspose(nn.Module):
-    """A 3x3 transposed convolution with Keras' "same" padding, the gradient of `SameConv`: H x stride outputs.
+    """A 3x3 transposed convolution with Keras' "same" padding, on turned maps: the gradient of `SameConv`.
 
-    `size` [H, W] crops further, where the convolution that this undoes had rounded up.
+    H x stride outputs; `size` [H, W] crops further, where the convolution that this undoes had rounded up.
     """
 
     def __init__(self, before: int, after: int, stride: int, size: tuple[int, int]) -> None:
         super().__init__()
-        # of the 2 n + 1 outputs under stride 2 the first 2 n; of the n + 2 under stride 1 those in the middle
-        self.conv = nn.ConvTranspose2d(before, after, 3, stride, padding=1 if stride == 1 else 0)
+        self.conv = TurnedConvTranspose(before, after, 3, stride, padding=1, output_padding=stride - 1)
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
         """x [N, before, H, W] -> [N, after, *size]."""
-        return self.conv(x)[..., : self.size[0], : self.size[1]]
+        y = self.conv(x)
+        return y if y.shape[2:] == self.size else y[..., -self.size[0] :, -self.size[1] :]
+
+
+class TurnBack(nn.Flatten):
+    """Turned maps [N, C, H, W] -> rows [N, C * H * W] of the maps as they were."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(turned(x))
 
 
 def start_as_keras(net: nn.Module, heads: int = 1) -> None:
@@ -108,9 +126,9 @@ class KerasEncoder(nn.Module):
         before += condition
         layers: list[nn.Module] = []
         for after, stride in zip(channels, strides, strict=True):
-            layers += [SameConv(before, after, stride, (height, width)), keras_activation(activation)]
+            layers += [SameConv(before, after, stride), keras_activation(activation)]
             before, height, width = after, math.ceil(height / stride), math.ceil(width / stride)
-        layers.append(nn.Flatten())
+        layers.append(TurnBack())
         before *= height * width
         for units in hidden:
             layers += [nn.Linear(before, units), keras_activation(activation)]
@@ -122,7 +140,9 @@ class KerasEncoder(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """x [N, C, H, W], c [N, condition] -> [N, *out_shape]."""
-        return exactly(self.last, self.body(with_maps(x, c))).unflatten(1, self.out_shape)
+        return exactly(self.last, self.body(one_channel_last(turned(with_maps(x, c))))).unflatten(
+            1, self.out_shape
+        )
 
 
 class KerasDecoder(nn.Module):
@@ -162,11 +182,12 @@ class KerasDecoder(nn.Module):
             layers += [SameConvTranspose(before, after, stride, size), keras_activation(activation)]
             before = after
         self.body = nn.Sequential(*layers)
-        self.last = nn.ConvTranspose2d(before, out_channels, 3, padding=1)
+        self.last = TurnedConvTranspose(before, out_channels, 3, padding=1)
         self.output = keras_activation(output)
         start_as_keras(self)
         channels_last(self)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
         """z [N, D], c [N, condition] -> [N, C, H, W]."""
-        return self.output(exactly(self.last, self.body(self.enter(joined(z.flatten(1), c)))))
+        maps = self.body(turned(self.enter(joined(z.flatten(1), c))))
+        return self.output(turned(exactly(self.last, maps)))

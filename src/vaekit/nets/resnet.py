@@ -16,6 +16,7 @@ from vaekit.nets.common import (
     joined,
     with_maps,
 )
+from vaekit.nets.convolutions import LastConv2d, one_channel_last
 
 
 class ConvBlock(nn.Module):
@@ -65,7 +66,7 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """x [N, C, H, W], c [N, condition] -> [N, *out_shape]."""
-        return exactly(self.last, self.body(with_maps(x, c))).unflatten(1, self.out_shape)
+        return exactly(self.last, self.body(one_channel_last(with_maps(x, c)))).unflatten(1, self.out_shape)
 
 
 class ResNetDecoder(nn.Module):
@@ -106,7 +107,7 @@ class ResNetDecoder(nn.Module):
             nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, after_each, strict=True)
         )
         self.activation = activation_named(activation)
-        self.last = nn.Conv2d(channels[-1], out_channels, 3, padding=1)
+        self.last = LastConv2d(channels[-1], out_channels, 3, padding=1)
         channels_last(self)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
