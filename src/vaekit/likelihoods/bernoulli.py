@@ -13,6 +13,7 @@ class BernoulliLikelihood(Likelihood):
     """
 
     kinds = ("binary", "levels", "8-bit", "colour")
+    logits = True
 
     def gives_density(self, kind: str) -> bool:
         return kind == "binary"

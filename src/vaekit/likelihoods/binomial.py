@@ -13,6 +13,7 @@ class BinomialLikelihood(Likelihood):
     """
 
     kinds = ("binary", "levels", "8-bit", "colour")
+    logits = True
 
     def __init__(self, net: nn.Module, levels: int, initialise_bias: bool = True) -> None:
         super().__init__(net, initialise_bias)

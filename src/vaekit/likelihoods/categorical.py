@@ -15,6 +15,7 @@ class CategoricalLikelihood(Likelihood):
     """
 
     kinds = ("binary", "levels", "8-bit", "colour", "categories")
+    logits = True
 
     def __init__(
         self, net: nn.Module, levels: int, nominal: bool = False, initialise_bias: bool = True

@@ -22,10 +22,14 @@ class Likelihood(nn.Module):
     kinds: tuple[str, ...] = ()  # the kinds of data it is meant for
     continuous = False
     needs_latent = True  # whether it says anything without a code, where D = 0
+    logits = False  # whether the net gives logits, which may be rounded to bf16
 
     def __init__(self, net: nn.Module, initialise_bias: bool = True) -> None:
         super().__init__()
         self.net, self.initialise_bias = net, initialise_bias
+        last = getattr(net, "last", None)
+        if self.logits and last is not None:
+            last.gives_logits = True  # nets.common.exactly reads it
 
     @staticmethod
     def outputs_per_element(levels: int) -> int:
