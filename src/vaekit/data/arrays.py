@@ -14,6 +14,7 @@ import torch
 from vaekit.data import progress
 from vaekit.data.raw import Options, Part, Raw
 from vaekit.data.splits import SPLITS, WORDS
+from vaekit.data.stored import Mapped
 from vaekit.errors import VaekitError, nearest
 
 _X = frozenset(["x", "image", "images", "data", "features", "samples", "inputs", "arr_0"])
@@ -25,7 +26,8 @@ def load_npy(path: Path) -> np.ndarray:
     """A memory map of an .npy file."""
     try:
         # Copy-on-write: torch asks for writeable memory, and nothing written would reach the file.
-        return np.load(path, mmap_mode="c", allow_pickle=False)
+        found = np.load(path, mmap_mode="c", allow_pickle=False)
+        return Mapped.of(found) if isinstance(found, np.memmap) else found
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise VaekitError(_unreadable(path, error)) from error
 

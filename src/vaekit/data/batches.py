@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vaekit.data.contract import Contract
-from vaekit.data.splits import Rows, Split
+from vaekit.data.splits import Split
+from vaekit.data.stored import Reader, Rows
+from vaekit.data.windows import Ahead, Windows
 from vaekit.errors import VaekitError
 
 
@@ -65,6 +67,7 @@ class Batches:
 
     Rows live on the device where they take at most `resident_bytes` (a quarter of what is free by default);
     otherwise they are gathered from memory or the memory map, and sent from pinned memory without a wait.
+    Of a memory map that is larger than what is held, `follow` reads ahead, and `close` ends that.
     With `mirror` half of the images, drawn by torch's generator of the device, come from right to left.
     """
 
@@ -79,20 +82,25 @@ class Batches:
         resident_bytes: int | None = None,
     ) -> None:
         self.device, self.mirror = torch.device(device), mirror
-        rows = split.x
+        rows, cpu = split.x, self.device.type == "cpu"
+        self._n, self._pin = len(rows), self.device.type == "cuda"
+        self._windows = Windows.of(rows)
+        self._reader: Reader | None = None
+        self._ahead: Ahead | None = None
         self._index = torch.from_numpy(rows.index) if isinstance(rows, Rows) else None
         base: np.ndarray = rows.base if isinstance(rows, Rows) else np.asanyarray(rows)
         budget = free_bytes(self.device) // 4 if resident_bytes is None else resident_bytes
         fits = rows.nbytes <= budget
-        if fits and self.device.type != "cpu":
+        if fits and not cpu:
             stored = torch.from_numpy(np.ascontiguousarray(split.rows(slice(None)))).to(self.device)
             self._index = None
+        elif self._windows is not None:
+            self._reader, stored = Reader(rows), torch.empty(0)
         elif fits and not base.flags.c_contiguous and self._index is None:
             stored = torch.from_numpy(np.ascontiguousarray(base))
         else:
             stored = _tensor(base)
-        self._rows, self.resident = stored, stored.device.type == self.device.type
-        self._pin = self.device.type == "cuda"
+        self._rows = stored
         self._label: Tensor | None = None
         if condition:
             if split.label is None or not contract.labels:
@@ -107,20 +115,46 @@ class Batches:
             self._one_hot = torch.eye(len(contract.labels), device=self.device)
 
     def __len__(self) -> int:
-        return len(self._rows) if self._index is None else len(self._index)
+        return self._n
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The order of the rows in an epoch, int64 [N], a function of seed and epoch: all shuffled among each other, or
+        in windows where a memory map is larger than what is held."""
+        if self._windows is None:
+            return permutation(self._n, seed, epoch)
+        return self._windows.order(self._n, seed, epoch)
+
+    def follow(self, rows: np.ndarray) -> None:
+        """Announce the rows int64 that `get` will be asked for, in order: they are read ahead of time where that helps.
+        Rows out of turn are read when asked for, so nothing but time depends on it."""
+        self.close()
+        if self._reader is not None and self._windows is not None and len(rows):
+            self._ahead = Ahead(self._reader, rows, self._windows.window, pin=self._pin)
+
+    def close(self) -> None:
+        """End reading ahead, if there is any; `get` still works."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     def get(self, index: np.ndarray | Tensor) -> tuple[Tensor, Tensor | None]:
         """Rows at `index` int64 [B]. No wait for the device, and no Python for each row."""
         at = torch.from_numpy(index) if isinstance(index, np.ndarray) else index
-        if self._index is None and self.resident:
-            raw = self._rows.index_select(0, self._send(at))
-        else:
-            at = at.cpu()
-            raw = self._send(self._rows.index_select(0, at if self._index is None else self._index[at]))
+        raw = self._stored(at)
         if self.mirror:
             turned = torch.rand(len(raw), 1, 1, 1, device=raw.device) < 0.5
             raw = torch.where(turned, raw.flip(-1), raw)
         return raw, self._condition(at)
+
+    def _stored(self, at: Tensor) -> Tensor:
+        if self._reader is not None:
+            rows = at.cpu().numpy()
+            ahead = None if self._ahead is None else self._ahead.next(rows)
+            return self._send(self._reader.rows(rows) if ahead is None else ahead)
+        if self._index is None and self._rows.device.type == self.device.type:
+            return self._rows.index_select(0, self._send(at))
+        at = at.cpu()
+        return self._send(self._rows.index_select(0, at if self._index is None else self._index[at]))
 
     def _condition(self, at: Tensor) -> Tensor | None:
         if self._label is None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from vaekit.data.stored import Reader
+
 # numpy.packbits of the bits in raster order. The MNIST and Fashion test bits are
 # numpy.random.RandomState(0).random_sample((10000, 784)) < grey / 255 over the rows in file order.
 known_hashes: dict[str, str] = {
@@ -26,7 +28,7 @@ def known_name(digest: str) -> str | None:
     return next((name for name, known in known_hashes.items() if known == digest), None)
 
 
-def chunks(n: int, row_bytes: int, target: int = 32 << 20) -> list[slice]:
+def chunks(n: int, row_bytes: int, target: int = 4 << 20) -> list[slice]:
     """Slices over n rows, about `target` bytes each, in multiples of 8 rows, so that packed bits join."""
     step = max(8, target // max(1, row_bytes) // 8 * 8)
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
@@ -36,8 +38,9 @@ def digest(x: Any, *, bits: bool) -> str:
     """SHA-256 of rows x [N, ...]: of `numpy.packbits(x != 0)` where `bits`, else of the array's bytes."""
     total = hashlib.sha256()
     row_bytes = x.dtype.itemsize * int(np.prod(x.shape[1:], dtype=np.int64))
+    reader = Reader(x)
     for part in chunks(len(x), row_bytes):
-        rows = np.asarray(x[part])
+        rows = reader[part]
         if bits:
             total.update(np.packbits(rows != 0, axis=None).tobytes())
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
@@ -14,17 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from vaekit import devices
 from vaekit.data import cache, progress
-from vaekit.data.decode import DoesNotFitError, Plan, header, pixels
+from vaekit.data.decode import DoesNotFitError, Packed, Plan, header, pack, reason
+from vaekit.data.helpers import Helpers, ordered
 from vaekit.data.members import Members, members, natural, stamp
 from vaekit.data.raw import Options, Part, Raw
 from vaekit.data.splits import SPLITS, WORDS, assign, limited
+from vaekit.data.stored import Mapped
 from vaekit.errors import VaekitError
 
 _FORMAT = 2  # of a cache entry; a change here makes all entries be decoded anew
 _SIDES = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 _SAMPLE = 256  # headers read to guess that all images are alike; decoding holds the guess to it
-_THREADED_BYTES = 16 << 10  # smaller files are quicker on one thread: most of their time is Python's
+_THREADED_BYTES = 16 << 10  # of smaller files most of the time is Python's, and a second thread adds nothing
+_HELPED = 6000  # so many small files repay the start of processes, a fifth of a second
 
 
 def classify(names: Sequence[str]) -> tuple[list[str], list[str | None]]:
@@ -87,7 +92,7 @@ def _read(entry: Path) -> Raw | None:
         if (entry / "pixels").stat().st_size != int(np.prod(shape)):
             return None
         # Copy-on-write: torch asks for writeable memory, and nothing written would reach the file.
-        x = np.memmap(entry / "pixels", np.uint8, "c", shape=shape)
+        x = Mapped.of(np.memmap(entry / "pixels", np.uint8, "c", shape=shape))
         label = np.load(entry / "labels.npy", allow_pickle=False) if names else None
         places = np.load(entry / "places.npy", allow_pickle=False)
     except (OSError, ValueError, KeyError):
@@ -216,10 +221,14 @@ def _write(
     kept: list[int] = []
     bad: list[tuple[str, str]] = []
     notes: Counter[str] = Counter()
-    threads = min(8, os.cpu_count() or 1) if source.mean_bytes >= _THREADED_BYTES else 1
     heavy = len(order) * (source.mean_bytes + row) > 64 << 20
-    with file.open("wb") as out, progress.bar(f"reading {name}", len(order), "images", show=heavy) as advance:
-        for group, (rows, good, errors, said) in _ordered(threads, lambda g: _pack(source, g, plan), groups):
+    with (
+        file.open("wb") as out,
+        progress.bar(f"reading {name}", len(order), "images", show=heavy) as advance,
+        _decoding(source, len(order)) as (threads, decode),
+    ):
+        work = functools.partial(_pack, source, plan=plan, decode=decode)
+        for group, (rows, good, errors, said) in ordered(threads, work, groups):
             out.write(rows)  # plain writes: a full disk is an error here, and a crash under a memory map
             kept += good
             bad += [(source.names[i], why) for i, why in errors]
@@ -241,49 +250,32 @@ def _write(
     return kept, remarks
 
 
-Packed = tuple[bytes, list[int], list[tuple[int, str]], Counter[str]]
-
-
-def _pack(source: Members, group: list[int], plan: Plan) -> Packed:
-    """Decode a group: rows as bytes [n, C, H, W], members that worked, members that did not, and notes."""
-    from PIL import Image
-
-    notes: Counter[str] = Counter()
-    # Pasting into one tall canvas and reading that out once costs a tenth of reading out every image.
-    canvas = Image.new("L" if plan.channels == 1 else "RGB", (plan.width, plan.height * len(group)))
-    good: list[int] = []
-    bad: list[tuple[int, str]] = []
+def _pack(
+    source: Members, group: list[int], plan: Plan, decode: Callable[[list[bytes], Plan], Packed]
+) -> Packed:
+    """Read and decode a group, as `decode` does, but told by member instead of by position."""
+    there: list[int] = []
+    files: list[bytes] = []
+    unread: list[tuple[int, str]] = []
     for i in group:
         try:
-            image = pixels(source.read(i), plan, notes)
-        except DoesNotFitError:
-            raise
+            files.append(source.read(i))
+            there.append(i)
         except Exception as error:
-            bad.append((i, " ".join(str(error).split())[:80].split(" <_io")[0] or type(error).__name__))
-            continue
-        canvas.paste(image, (0, plan.height * len(good)))
-        good.append(i)
-    rows = np.asarray(canvas).reshape(len(group), plan.height, plan.width, plan.channels)[: len(good)]
-    return rows.transpose(0, 3, 1, 2).tobytes(), good, bad, notes
+            unread.append((i, reason(error)))
+    rows, good, bad, notes = decode(files, plan)
+    return rows, [there[at] for at in good], unread + [(there[at], why) for at, why in bad], notes
 
 
-def _ordered(
-    threads: int, work: Callable[[list[int]], Packed], groups: Iterable[list[int]]
-) -> Iterator[tuple[list[int], Packed]]:
-    """work(group) for each group in order, on a pool that runs a few groups ahead and no more."""
-    if threads == 1:
-        yield from ((group, work(group)) for group in groups)
-        return
-    pending: deque[tuple[list[int], Future[Packed]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for group in groups:
-                pending.append((group, pool.submit(work, group)))
-                if len(pending) > 2 * threads:
-                    first, future = pending.popleft()
-                    yield first, future.result()
-            while pending:
-                first, future = pending.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+@contextlib.contextmanager
+def _decoding(source: Members, count: int) -> Iterator[tuple[int, Callable[[list[bytes], Plan], Packed]]]:
+    """(threads, what they decode with): of small files most of the time is Python's, so threads do not help there and
+    processes do, once there are enough to repay their start."""
+    cores = min(8, devices.cores())
+    if cores == 1 or (source.mean_bytes < _THREADED_BYTES and count < _HELPED):
+        yield 1, pack
+    elif source.mean_bytes >= _THREADED_BYTES:
+        yield cores, pack
+    else:
+        with Helpers(cores) as helpers:
+            yield cores, helpers.pack

@@ -10,6 +10,7 @@ import numpy as np
 
 from vaekit.data.contract import KINDS, number, words
 from vaekit.data.hashes import chunks
+from vaekit.data.stored import Reader, is_mapped
 from vaekit.errors import VaekitError
 
 MAX_LEVELS = 32  # image-shaped whole numbers 0..n up to this n are grey levels
@@ -40,8 +41,9 @@ class Survey:
 
 def _parts(x: Any) -> Iterable[tuple[int, np.ndarray]]:
     row_bytes = x.dtype.itemsize * int(np.prod(x.shape[1:], dtype=np.int64))
+    reader = Reader(x)
     for part in chunks(len(x), row_bytes):
-        yield part.start, np.asarray(x[part])
+        yield part.start, reader[part]
 
 
 def survey(x: Any, what: str, columns: tuple[str, ...] = ()) -> Survey:
@@ -90,7 +92,7 @@ def convert(x: Any, dtype: str, times: float = 1.0) -> Any:
     """x in `dtype`, multiplied by `times` first; itself where it is so already, or is a float memory map."""
     if x.dtype == dtype and times == 1.0:
         return x
-    if times == 1.0 and dtype == "float32" and isinstance(x, np.memmap) and x.nbytes > 1 << 30:
+    if times == 1.0 and dtype == "float32" and is_mapped(x) and x.nbytes > 1 << 30:
         return x  # scaled on access
     out = np.empty(x.shape, dtype)
     for start, rows in _parts(x):

@@ -8,6 +8,7 @@ import struct
 import tarfile
 import tempfile
 import threading
+import weakref
 import zipfile
 import zlib
 from collections import Counter
@@ -37,6 +38,7 @@ EXTENSIONS = frozenset(
         ".gif",
     ]
 )
+_DIGITS = re.compile(r"(\d+)")
 MAX_MEMBER = 512 << 20  # a single image file larger than this is a bomb or a mistake
 MAX_GROWTH = 100  # how many times its own size an archive may expand to, beyond a gibibyte
 
@@ -53,7 +55,7 @@ class Members(Protocol):
 
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A sort key by which s2 comes before s10."""
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in _DIGITS.split(name) if p]
 
 
 def is_image(name: str) -> bool:
@@ -126,11 +128,12 @@ class FolderMembers:
             return file.read()
 
 
-class _Offsets:
-    """Bytes at an offset of an open file, from any thread."""
+class Offsets:
+    """Bytes at an offset of an open file, from any thread. The file is closed when nobody holds this any more."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._lock = file, threading.Lock()
+        weakref.finalize(self, file.close)
 
     def at(self, offset: int, size: int) -> bytes:
         if hasattr(os, "pread"):
@@ -138,6 +141,14 @@ class _Offsets:
         with self._lock:
             self._file.seek(offset)
             return self._file.read(size)
+
+    def into(self, offset: int, buffer: memoryview) -> int:
+        """Fill the buffer with the bytes at an offset; how many there were."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [buffer], offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.readinto(buffer)  # type: ignore[attr-defined]
 
 
 class ZipMembers:
@@ -152,7 +163,7 @@ class ZipMembers:
         total = sum(i.file_size for i in self._infos)
         _refuse_bomb(total, path)
         self.mean_bytes = total / max(1, len(order))
-        self._bytes = _Offsets(open(path, "rb"))  # noqa: SIM115 - read from for as long as the object lives
+        self._bytes = Offsets(open(path, "rb"))  # noqa: SIM115 - read from for as long as the object lives
         if any(i.flag_bits & 1 for i in self._infos):
             raise VaekitError(f"{path.name} is encrypted; give it without a password")
 
@@ -210,7 +221,7 @@ class TarMembers:
         self._places = [found[i][1:] for i in order]
         self.names = [found[i][0].removeprefix("./") for i in order]
         self.mean_bytes = sum(size for size, _ in self._places) / max(1, len(order))
-        self._bytes = _Offsets(file)
+        self._bytes = Offsets(file)
 
     @staticmethod
     def _unpack(path: Path, file: IO[bytes], found: list[tuple[str, int, int]]) -> None:

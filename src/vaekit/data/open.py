@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from vaekit.data.contract import Contract, number, words
 from vaekit.data.hashes import digest
 from vaekit.data.raw import Options, Raw, check_choices, parse_size
 from vaekit.data.splits import SPLITS, Assignment, Data, Split, assign, limited, take
+from vaekit.data.windows import Windows
 from vaekit.errors import VaekitError
 
 
@@ -172,6 +174,8 @@ def _first(
     for split, x in opened.x.items():
         opened.x[split] = kinds.convert(x, decision.dtype, decision.times)
     training = next(iter(opened.x.values()))
+    windows = Windows.of(training)
+    notes += [str(windows)] * (windows is not None)
     offset, divisor = kinds.affine(training, decision, options.scale_to)
     if decision.kind == "real":
         how = "column by column" if len(offset) > 1 else "by one mean and deviation"
@@ -212,14 +216,7 @@ def _first(
 def _again(opened: _Opened, surveys: dict[str, kinds.Survey], contract: Contract) -> Data:
     """Data held to a contract that there is, prepared as it says."""
     seen = functools.reduce(operator.or_, surveys.values())
-    times = 1.0
-    if contract.discrete and contract.kind not in ("counts", "categories"):
-        unit = not seen.integer and seen.low >= 0 and seen.high <= 1
-        if unit and all(kinds.on_grid(x, contract.high) for x in opened.x.values()):
-            times = contract.high
-        elif contract.kind == "binary" and contract.binarize is None and seen.high in (1, 255):
-            # 0 and 1 where the contract has 0 and 255, or the other way round, are the same bits.
-            times = contract.high / seen.high if seen.only(seen.high) else 1.0
+    times = _times(opened.x.values(), seen, contract)
     if times == 1.0:
         for part, found in surveys.items():
             contract.hold(opened.raw.parts[part].x.shape, found, _called(part, opened.raw, opened.name))
@@ -229,6 +226,38 @@ def _again(opened: _Opened, surveys: dict[str, kinds.Survey], contract: Contract
             contract.check(opened.x[split], opened.name)
     own = replace(contract, source=opened.name, preparation=tuple(opened.notes), split=opened.split)
     return _data(own, opened)
+
+
+def _times(arrays: Iterable[Any], seen: kinds.Survey, contract: Contract) -> float:
+    """What takes the values to the contract's units: 1 but for greys in [0, 1] and bits under other numbers."""
+    if contract.discrete and contract.kind not in ("counts", "categories"):
+        unit = not seen.integer and seen.low >= 0 and seen.high <= 1
+        if unit and all(kinds.on_grid(x, contract.high) for x in arrays):
+            return contract.high
+        if contract.kind == "binary" and contract.binarize is None and seen.high in (1, 255):
+            # 0 and 1 where the contract has 0 and 255, or the other way round, are the same bits.
+            return contract.high / seen.high if seen.only(seen.high) else 1.0
+    return 1.0
+
+
+def held(raw: Raw, contract: Contract, what: str, times: float | None = None) -> tuple[np.ndarray, float]:
+    """A piece of a source, of one part, as rows [N, *shape] in the contract's units; and what they were multiplied by.
+
+    Give that back as `times` for the next piece: values of one piece alone could suggest another unit.
+    """
+    _match_columns(raw, contract, what)
+    if not raw.ready:
+        _arrange(raw, Options(like=contract.shape), what)
+    (part,) = raw.parts.values()
+    seen = kinds.survey(part.x, what, raw.columns)
+    if times is None:
+        times = _times([part.x], seen, contract)
+    if times == 1.0 or not kinds.on_grid(part.x, times):
+        contract.hold(part.x.shape, seen, what)
+    x = kinds.convert(part.x, contract.dtype, times)
+    if times != 1.0:
+        contract.check(x, what)
+    return np.asarray(x), times
 
 
 def _data(contract: Contract, opened: _Opened) -> Data:

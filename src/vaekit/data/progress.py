@@ -30,6 +30,7 @@ def bar(what: str, total: int, unit: str, *, show: bool = True) -> Iterator[Call
             progress.advance(task, n)
             speed = progress.tasks[0].speed
             if speed:
-                progress.update(task, rate=f"{speed:,.0f} {unit}/s")
+                shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+                progress.update(task, rate=f"{shown} {unit}/s")
 
         yield advance

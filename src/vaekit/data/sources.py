@@ -14,9 +14,9 @@ from vaekit.data.raw import Options, Raw
 from vaekit.data.splits import SPLITS, WORDS
 from vaekit.errors import VaekitError, nearest
 
-_TABLES = {".csv", ".tsv", ".parquet", ".pq"}
-_ARRAYS = {".npy", ".npz"}
-_ARCHIVES = {".zip", ".tar", ".tgz", ".tbz2", ".txz"}
+TABLES = {".csv", ".tsv", ".parquet", ".pq"}
+ARRAYS = {".npy", ".npz"}
+ARCHIVES = {".zip", ".tar", ".tgz", ".tbz2", ".txz"}
 _PACKED = {".gz", ".bz2", ".xz"}
 _EXPECTED = "images, a zip or tar of images, idx, .npy, .npz, .csv or .parquet"
 
@@ -71,7 +71,7 @@ def load_path(path: Path, options: Options) -> Raw:
         return idx.open_idx(path)
     if end == ".zip" and not zipfile.is_zipfile(path):
         raise VaekitError(f"{path.name} is not a readable zip")
-    if end in _ARCHIVES or is_image(path.name) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+    if end in ARCHIVES or is_image(path.name) or zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
         return images.open_images(path, options)
     raise VaekitError(f"{path.name}: unknown kind of file{f' ({end})' if end else ''}; expected {_EXPECTED}")
 
@@ -81,8 +81,8 @@ def _folder(path: Path, options: Options) -> Raw:
     if idx.folder_files(path):
         return idx.open_idx(path)
     files = sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
-    data = [f for f in files if suffix(f) in _TABLES | _ARRAYS]
-    archives = [f for f in files if suffix(f) in _ARCHIVES]
+    data = [f for f in files if suffix(f) in TABLES | ARRAYS]
+    archives = [f for f in files if suffix(f) in ARCHIVES]
     splits = {WORDS[_stem(f)]: f for f in data + archives if _stem(f) in WORDS}
     if len(splits) > 1 and len(data + archives) == len(splits):
         return _split_files({s: splits[s] for s in SPLITS if s in splits}, options)

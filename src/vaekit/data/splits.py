@@ -12,6 +12,7 @@ import numpy as np
 
 from vaekit.data.contract import Contract
 from vaekit.data.hashes import chunks, digest
+from vaekit.data.stored import Rows
 from vaekit.errors import VaekitError, nearest
 
 SPLITS = ("train", "valid", "test")
@@ -20,26 +21,9 @@ WORDS = {
     "valid": "valid", "val": "valid", "validation": "valid", "dev": "valid",
     "test": "test", "testing": "test", "t10k": "test",
 }  # fmt: skip
-_LAZY_BYTES = 1 << 30  # rows chosen from a memory map stay there when they are more than this
-
-
-class Rows:
-    """Rows `base[index]` of a memory map, gathered when asked for: a split of a set larger than memory."""
-
-    def __init__(self, base: np.ndarray, index: np.ndarray) -> None:
-        self.base, self.index = base, index
-        self.shape = (len(index), *base.shape[1:])
-        self.dtype, self.ndim = base.dtype, base.ndim
-        self.nbytes = int(np.prod(self.shape, dtype=np.int64)) * base.dtype.itemsize
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, at: Any) -> np.ndarray:
-        return self.base[self.index[at]]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.base[self.index], dtype=dtype)
+_LAZY_BYTES = (
+    64 << 20
+)  # rows chosen from a memory map stay there when they are more than this: no copy to make or hold
 
 
 def take(x: Any, index: np.ndarray | slice) -> Any:
@@ -73,14 +57,15 @@ class Split:
         """Rows by integer, slice or index array, as stored."""
         return np.asarray(self.x[index])
 
-    def frozen(self, contract: Contract) -> Split:
+    def frozen(self, contract: Contract, draws: np.random.RandomState | None = None) -> Split:
         """The split with its evaluation bits fixed: `RandomState(0).random_sample((N, D)) < x / divisor` in
-        raster order, stored as 0 and divisor. Itself where nothing is binarised on access."""
+        raster order, stored as 0 and divisor. Itself where nothing is binarised on access. `draws` goes on
+        where those of the rows before have ended."""
         if contract.binarize is None or self.bits:
             return self
         high, dimensions = contract.divisor[0], int(np.prod(self.x.shape[1:]))
         kind = np.dtype(np.uint8) if high <= 255 else self.x.dtype
-        draws, out = np.random.RandomState(0), np.empty(self.x.shape, kind)
+        draws, out = draws or np.random.RandomState(0), np.empty(self.x.shape, kind)
         for part in chunks(len(self), dimensions * 8):
             grey = np.asarray(self.x[part])
             uniform = draws.random_sample((len(grey), dimensions)).reshape(grey.shape)

@@ -14,7 +14,7 @@ from vaekit.data.raw import Options, Part, Raw
 from vaekit.data.splits import SPLITS, WORDS
 from vaekit.errors import VaekitError, nearest
 
-_LABELS = frozenset(("label", "labels", "class", "target", "y"))
+LABELS = frozenset(("label", "labels", "class", "target", "y"))
 _INDEX = frozenset(("", "index", "id", "unnamed: 0"))
 _MAX_WORDS = 256  # more different words than this in a column are no categories
 
@@ -81,7 +81,7 @@ def _by_column(rows: list[list[str]], names: list[str], header: bool, what: str)
             columns.append(cells.astype(np.float64))
         except ValueError:
             good = [_number(c) for c in cells]
-            if sum(good) > len(cells) // 2 and name.lower() not in _LABELS:
+            if sum(good) > len(cells) // 2 and name.lower() not in LABELS:
                 at_row = good.index(False)
                 bad = repr(str(cells[at_row])) if cells[at_row] else "empty"
                 message = (
@@ -107,13 +107,20 @@ def open_parquet(path: Path, options: Options) -> Raw:
         raise VaekitError(
             f"{path.name} is not a readable parquet file: {str(error).splitlines()[0]}"
         ) from error
+    return from_arrow(table, path.name, options)
+
+
+def from_arrow(table: Any, what: str, options: Options) -> Raw:
+    """A pyarrow Table, which may be a piece of a larger one."""
+    import pyarrow as arrow
+
     names, columns = [], []
     for name in table.column_names:
         column = table.column(name)
         kind = column.type
         if column.null_count:
             raise VaekitError(
-                f"{path.name}: column {name!r} has {column.null_count} empty cells; fill or drop them"
+                f"{what}: column {name!r} has {column.null_count} empty cells; fill or drop them"
             )
         if (
             arrow.types.is_list(kind)
@@ -125,19 +132,19 @@ def open_parquet(path: Path, options: Options) -> Raw:
                 columns += list(block.astype(np.float64).T)
             except (ValueError, TypeError):
                 raise VaekitError(
-                    f"{path.name}: the lists in column {name!r} are not vectors of one length"
+                    f"{what}: the lists in column {name!r} are not vectors of one length"
                 ) from None
             names += [f"{name} {i}" for i in range(block.shape[1])]
         elif arrow.types.is_struct(kind) or arrow.types.is_binary(kind):
             raise VaekitError(
-                f"{path.name}: column {name!r} holds {kind}, not numbers; give images as a folder or zip"
+                f"{what}: column {name!r} holds {kind}, not numbers; give images as a folder or zip"
             )
         else:
             names.append(name)
             columns.append(column.to_numpy())
     if not columns or not len(columns[0]):
-        raise VaekitError(f"{path.name} has no rows")
-    return from_columns(names, columns, path.name, options)
+        raise VaekitError(f"{what} has no rows")
+    return from_columns(names, columns, what, options)
 
 
 def from_frame(frame: Any, options: Options) -> Raw:
@@ -159,9 +166,9 @@ def from_columns(names: list[str], columns: list[np.ndarray], what: str, options
     elif isinstance(options.labels, (str, int)) and not Path(str(options.labels)).exists():
         raise VaekitError(f"{what} has no column {options.labels!r}{nearest(str(options.labels), names)}")
     elif options.labels is None:
-        label_name = next((n for n in names if n.lower() in _LABELS), None)
+        label_name = next((n for n in names if n.lower() in LABELS), None)
     label = table.pop(label_name) if label_name is not None else None
-    if len(table) > 1 and names[0].lower() in _INDEX and names[0] in table:
+    if len(table) > 1 and index_column(names) in table:
         table.pop(names[0])
         notes.append(f"the first column {names[0]!r} taken as a row number and left out")
     split = next((n for n, c in table.items() if n.lower() == "split" and _words(c)), None)
@@ -201,6 +208,11 @@ def from_columns(names: list[str], columns: list[np.ndarray], what: str, options
         parts = parts if len(parts) > 1 else {"all": next(iter(parts.values()))}
     kind = "categories" if word_columns else None
     return Raw(parts, columns=tuple(table), categories=categories, notes=notes, kind=kind)
+
+
+def index_column(names: list[str]) -> str | None:
+    """The first column, where its name says that it counts rows."""
+    return names[0] if names and names[0].lower() in _INDEX else None
 
 
 def _words(column: np.ndarray) -> bool:
