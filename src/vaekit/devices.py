@@ -36,6 +36,21 @@ def chosen(device: object, what: str = "device") -> str:
     return asked
 
 
+def cpu_bf16() -> bool:
+    """Whether the processor multiplies in bf16 (Linux says so); without it bf16 is only emulated."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+    except (OSError, IndexError):
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def spins() -> bool:
+    """Whether OpenMP's threads spin while they wait: unless told to sleep, or where told to spin a little first."""
+    sleep = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+    return not sleep or os.environ.get("GOMP_SPINCOUNT", "0") != "0"
+
+
 def cores() -> int:
     """CPU cores this process may use: its affinity and its cgroup's quota, not the host's count."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

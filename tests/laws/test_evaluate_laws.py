@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from vaekit.data import Contract, Split
-from vaekit.distributions import DiagonalGaussian
+from vaekit.distributions import Bernoulli, DiagonalGaussian
 from vaekit.errors import VaekitError
 from vaekit.likelihoods import GaussianLikelihood
 from vaekit.measures import ImportanceWeights, Moments, active_units, mutual_information
 from vaekit.metrics.evaluate import evaluate
+from vaekit.metrics.weighing import log_density
 from vaekit.model import VAE
 from vaekit.posteriors import GaussianPosterior
 from vaekit.priors import StandardPrior
@@ -99,6 +100,56 @@ def test_a_short_last_batch_weighs_as_many_rows_as_it_has():
         assert result["nll"][-1]["value"] == pytest.approx(-exact.mean(), abs=1e-4)
         assert result["elbo"] == pytest.approx(exact.mean(), abs=0.5)  # seven draws, in pieces or together
         assert result["rate"] == pytest.approx(evaluate(model, split, contract, k=(1,))["rate"], abs=1e-4)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_neither_memory_nor_cores_change_a_draw(tmp_path, threads):
+    model, contract, split, _ = linear_gaussian(widened=1.5)
+    found = []
+    for number, (cores, memory) in enumerate(((1, None), (2, None), (2, 4 * F), (1, 4 * F * 100))):
+        threads(cores)
+        evaluate(model, split, contract, k=(1, 300), memory=memory, save=tmp_path / str(number))
+        assert torch.get_num_threads() == cores
+        found.append(np.load(tmp_path / str(number) / "per_image.npz")["nll"])
+    for other in found[1:]:
+        np.testing.assert_allclose(found[0], other, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1,), (31,), (1, 8, 9), (3, 29, 41), (5000,)])
+def test_bits_weighed_by_products_equal_bits_weighed_one_by_one(shape):
+    generator = torch.Generator().manual_seed(0)
+    logits = 20 * torch.randn(7, 5, *shape, generator=generator, dtype=torch.float64)
+    logits.view(-1)[:3] = torch.tensor([0.0, 3000.0, -3000.0])
+    before = logits.clone()
+    law = Bernoulli(logits, event_dims=len(shape))
+    for x in (
+        torch.rand(5, *shape, generator=generator).round().double(),
+        torch.full((5, *shape), 0.3).double(),
+    ):
+        each = x * logits - torch.logaddexp(torch.zeros_like(logits), logits)
+        torch.testing.assert_close(log_density(law, x), each.flatten(2).sum(-1), rtol=1e-12, atol=1e-10)
+    assert torch.equal(logits, before), "a net may give logits that are its own"
+
+
+def test_a_failing_decoder_is_heard_of_and_the_threads_come_back(threads):
+    model, contract, split, _ = linear_gaussian()
+    threads(2)
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    model.likelihood.net.register_forward_hook(
+        lambda module, inputs, out: out if out.shape[0] == 1 else fails()
+    )
+    with pytest.raises(RuntimeError, match="broken"):
+        evaluate(model, split, contract, k=(3,))
+    assert torch.get_num_threads() == 2
 
 
 def test_collapsed_dimensions_are_seen():

@@ -177,6 +177,18 @@ def test_a_model_that_gives_nan_is_no_table_entry():
         evaluate(model, split, contract, k=(1,))
 
 
+def test_decoding_in_bf16_moves_the_mean_by_far_less_than_its_standard_error():
+    contract, split = digits()
+    model = model_of(StandardPrior(2), 2)
+    exact = evaluate(model, split, contract, k=(1, 200))
+    rounded = evaluate(model, split, contract, k=(1, 200), precision="bf16")
+    assert (exact["precision"], rounded["precision"]) == ("fp32", "bf16")
+    assert rounded["rate"] == exact["rate"], "the encoder is not rounded"
+    for one, other in zip(exact["nll"], rounded["nll"], strict=True):
+        assert 0 < abs(one["value"] - other["value"]) < 0.05 * one["standard_error"]
+    assert next(model.parameters()).dtype == torch.float32
+
+
 class Ignores(nn.Module):
     """Always the same output: a decoder that ignores z, or an encoder that says N(0, I)."""
 

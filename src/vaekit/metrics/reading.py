@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaekit.data import Batches, Preparation
+from vaekit.devices import cores
 from vaekit.distributions import Distribution, kl
 from vaekit.errors import VaekitError
 from vaekit.measures import ImportanceWeights, Moments, double, mutual_information
+from vaekit.metrics.weighing import Decoder, Precision, ahead
 from vaekit.model import VAE
 
 if TYPE_CHECKING:
     from vaekit.data import Contract, Split
 
-CACHE, MEMORY = 8 << 20, 512 << 20  # bytes of the widest layer: a quarter of an L3 cache; a little of a GPU
+CODES, MOST_CODES = 1 << 14, 1 << 17  # drawn together on a CPU, elsewhere
+IMAGES, ELEMENTS = 256, 1 << 22  # encoded together: so many, and no more than so many numbers
 INFORMATION_ROWS = 1000  # mutual information costs N^2; log 1000 is 6.9 nats
 Rows = Callable[
     [np.ndarray], tuple[Tensor, Tensor | None]
@@ -42,6 +45,7 @@ class Readings:
     variance_of_means: np.ndarray  # [D]
     information: float | None
     information_rows: int
+    precision: Precision  # of the decoder
 
     @property
     def elbo(self) -> np.ndarray | None:
@@ -64,6 +68,40 @@ class Columns:
         return torch.cat(self.parts[name], -1).numpy() if name in self.parts else None
 
 
+@dataclass
+class Chunk:
+    """Some images, encoded once, and what their draws have told so far."""
+
+    x: Tensor  # [B, ...]
+    c: Tensor | None  # [B, n]
+    q: Distribution
+    p_z: Distribution  # made once: a VampPrior would otherwise encode its pseudo-inputs again for every block
+    weights: ImportanceWeights | None
+    # sums over draws [B]
+    log_px: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    gap: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    draws: int = 0
+
+    def add(self, log_px: Tensor, gap: Tensor | None) -> None:
+        """Take in draws: log p(x given z) and log q(z given x) - log p(z) [S, B]; the difference is log w."""
+        self.draws += len(log_px)
+        self.log_px = self.log_px + double(log_px).sum(0)
+        if gap is not None:
+            self.gap = self.gap + double(gap).sum(0)
+            if self.weights is not None:
+                self.weights.add(log_px - gap)
+
+
+@dataclass
+class Block:
+    """Draws of a chunk, z [S, B, D] with log q(z given x) [S, B], and how often each counts."""
+
+    chunk: Chunk
+    z: Tensor
+    log_qz: Tensor | None
+    times: int = 1
+
+
 def read(
     model: VAE,
     split: Split,
@@ -74,7 +112,7 @@ def read(
     condition: bool,
     device: torch.device,
     memory: int | None,
-    compile: bool,
+    precision: Precision,
     progress: bool,
 ) -> Readings:
     """The pass, over rows whose evaluation bits are drawn. The caller has set eval mode, device and seed."""
@@ -89,40 +127,51 @@ def read(
         raw, c = batches.get(index)
         return preparation(raw), c
 
-    images, pieces = plan(model, rows, len(split), K, memory)
-    fused = torch.compile(weigh, dynamic=False) if compile else weigh
-    columns, means, rates = Columns(), Moments(), Moments()
-    unit = "images" if contract.is_image else "rows"
-    with progress_bar(len(split), progress, unit) as advance:
+    first, c = rows(np.arange(1))
+    decoder = Decoder.of(model, first, c, memory, precision)
+    images, pieces = sizes(len(split), K, first, model.latent)
+
+    def blocks() -> Iterator[Block]:
         for start in range(0, len(split), images):
             x, c = rows(np.arange(start, min(start + images, len(split))))
-            q, p_z = model.posterior(x, c), model.prior(c)
-            elements = kl(q, p_z)  # [B, D] or None
-            weights = ImportanceWeights(wanted)
-            log_px_sum = gap_sum = torch.zeros((), dtype=torch.float64)
-            alike = (
-                weigh(model, x, c, q, p_z, 1) if not model.latent else None
-            )  # no dimensions, no other draw
+            weights = ImportanceWeights(wanted) if weighted else None
+            chunk = Chunk(x, c, model.posterior(x, c), model.prior(c), weights)
+            if not model.latent:  # no dimensions, no other draw
+                yield Block(chunk, *chunk.q.rsample_and_log_prob((1,)), times=K)
+                continue
             for done in range(0, K, pieces):
-                count = min(pieces, K - done)
-                # whole pieces share one graph; the odd last ones are not worth compiling for
-                step = fused if count == pieces and len(x) == images else weigh
-                log_px, gap = (
-                    _repeated(alike, count) if alike else step(model, x, c, q, p_z, count)
-                )  # [S, B] each
-                log_px_sum = log_px_sum + double(log_px).sum(0)
-                if gap is not None:
-                    gap_sum = gap_sum + double(gap).sum(0)
-                    if weighted:
-                        weights.add(log_px - gap)
-            rate = double(elements).sum(-1) if elements is not None else gap_sum / K if stochastic else None
-            columns.add(distortion=-log_px_sum / K, rate=rate)
-            if weighted:
-                columns.add(bounds=weights.bounds, sizes=weights.effective_sample_sizes)
-            means.add(q.mean)
+                yield Block(chunk, *chunk.q.rsample_and_log_prob((min(pieces, K - done),)))
+
+    @torch.no_grad()
+    def weighed(block: Block) -> tuple[Tensor, Tensor | None]:
+        chunk = block.chunk
+        log_px = decoder.weigh(block.z, chunk.x, chunk.c)
+        gap = None if block.log_qz is None else block.log_qz - chunk.p_z.log_prob(block.z)
+        if block.times == 1:
+            return log_px, gap
+        return log_px.expand(block.times, -1), None if gap is None else gap.expand(block.times, -1)
+
+    columns, means, rates = Columns(), Moments(), Moments()
+    unit = "images" if contract.is_image else "rows"
+    workers = min(torch.get_num_threads(), cores()) if device.type == "cpu" else 1
+    with (
+        progress_bar(len(split), progress, unit) as advance,
+        ahead(weighed, blocks(), workers) as results,
+    ):
+        for block, (log_px, gap) in results:
+            chunk = block.chunk
+            chunk.add(log_px, gap)
+            if chunk.draws < K:
+                continue
+            elements = kl(chunk.q, chunk.p_z)  # [B, D] or None
+            rate = double(elements).sum(-1) if elements is not None else chunk.gap / K if stochastic else None
+            columns.add(distortion=-chunk.log_px / K, rate=rate)
+            if chunk.weights is not None:
+                columns.add(bounds=chunk.weights.bounds, sizes=chunk.weights.effective_sample_sizes)
+            means.add(chunk.q.mean)
             if elements is not None:
                 rates.add(elements)
-            advance(len(x))
+            advance(len(chunk.x))
     count = min(len(split), INFORMATION_ROWS, max(2, (1 << 22) // int(np.prod(contract.shape))))
     distortion = columns.get("distortion")
     assert distortion is not None
@@ -137,6 +186,7 @@ def read(
         variance_of_means=means.variance.cpu().numpy(),
         information=information(model, rows, count, len(split)) if stochastic else None,
         information_rows=count,
+        precision=precision,
     )
 
 
@@ -146,48 +196,16 @@ def gives_density(model: VAE, contract: Contract) -> bool:
     return bool(asked(contract.kind)) if asked else True
 
 
-def weigh(
-    model: VAE, x: Tensor, c: Tensor | None, q: Distribution, p_z: Distribution, draws: int
-) -> tuple[Tensor, Tensor | None]:
-    """log p(x given z) and log q(z given x) - log p(z) of fresh draws [S, B]; the difference is log w.
+def sizes(n: int, draws: int, row: Tensor, latent: int) -> tuple[int, int]:
+    """Images a chunk and draws a block.
 
-    The prior comes in made: a VampPrior would otherwise encode its pseudo-inputs again for every piece.
+    They decide which numbers of the generator's stream are whose, so they follow from the job alone: neither memory
+    nor the number of cores changes a draw.
     """
-    z, log_qz = q.rsample_and_log_prob((draws,))  # [S, B, D], [S, B]
-    log_px = model.likelihood(z, c).log_prob(x)
-    return log_px, None if log_qz is None else log_qz - p_z.log_prob(z)
-
-
-def _repeated(one: tuple[Tensor, Tensor | None], count: int) -> tuple[Tensor, Tensor | None]:
-    """A draw [1, B] as `count` of them."""
-    log_px, gap = one
-    return log_px.expand(count, -1), None if gap is None else gap.expand(count, -1)
-
-
-def plan(model: VAE, rows: Rows, n: int, draws: int, memory: int | None) -> tuple[int, int]:
-    """Images a chunk and draws a piece, so that the widest layer's output takes about `memory` bytes.
-
-    Found by sending one image through with a hook on every layer: counting parameters misjudges convolutions.
-    """
-    x, c = rows(np.arange(1))
-    widest = x.numel()
-
-    def look(module: nn.Module, inputs: object, output: object) -> None:
-        nonlocal widest
-        if isinstance(output, Tensor):
-            widest = max(widest, output.numel())
-
-    hooks = [m.register_forward_hook(look) for m in model.modules() if not list(m.children())]
-    try:
-        z = model.posterior(x, c).mean
-        widest = x.numel()  # the encoder runs once an image; the decoder is what the draws go through
-        model.likelihood(z, c)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    together = max(1, (memory or (CACHE if x.device.type == "cpu" else MEMORY)) // (4 * widest))
-    pieces = min(draws, max(1, together // 64))
-    return min(n, max(1, together // pieces)), pieces
+    together = CODES if row.device.type == "cpu" else MOST_CODES  # a GPU wants few and large blocks
+    together = max(1, min(together, ELEMENTS // max(1, latent)))
+    pieces = min(draws, max(1, int(together**0.5)))
+    return max(1, min(n, together // pieces, IMAGES, ELEMENTS // row.numel())), pieces
 
 
 def information(model: VAE, rows: Rows, n: int, among: int) -> float | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 
 from vaekit.data import Contract
+from vaekit.devices import chosen, cpu_bf16
 from vaekit.errors import VaekitError
 from vaekit.run import inputs
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: Run, data: Any, *, split: str, k: Sequence[int], binarize: str | None, limit: int | None, seed: int,
-    device: str | None, compile: bool, progress: bool, label: Any = None,
+    device: str | None, progress: bool, label: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
     """As `Run.evaluate`. The run's own test split, judged whole, leaves evaluation.json in the run."""
     from vaekit.metrics.evaluate import evaluate as judge
@@ -41,9 +43,17 @@ def evaluate(
     whole = own and split == "test" and limit is None and binarize is None and label is None
     keep = run.folder is not None and whole and os.access(run.folder.path, os.W_OK)
     return judge(
-        run.model, rows, contract, k=k, seed=seed, condition=run.condition, device=device, compile=compile,
-        progress=progress, save=run.folder.path if keep and run.folder is not None else None,
+        run.model, rows, contract, k=k, seed=seed, condition=run.condition, device=device,
+        precision=_precision(run, device), progress=progress,
+        save=run.folder.path if keep and run.folder is not None else None,
     )  # fmt: skip
+
+
+def _precision(run: Run, device: str | None) -> Literal["fp32", "bf16"]:
+    """What the run was trained in, unless this machine would only emulate it."""
+    place = torch.device(chosen(device)) if device is not None else run.device
+    slow = place.type == "mps" or (place.type == "cpu" and not cpu_bf16())
+    return "bf16" if run.recipe.train.precision == "bf16" and not slow else "fp32"
 
 
 def latents(run: Run, data: Any, *, split: str, seed: int, progress: bool) -> dict[str, Any]:
