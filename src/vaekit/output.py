@@ -56,11 +56,11 @@ def save(
         with atomic(path) as temporary, temporary.open("wb") as file:
             np.save(file, kept[main], allow_pickle=False)
     else:
-        (_csv if ending == ".csv" else _parquet)(path, _columns(kept, names or {}))
+        (_csv if ending == ".csv" else _parquet)(path, columns_of(kept, names or {}))
 
 
-def _columns(arrays: Mapping[str, np.ndarray], names: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
-    """A column for each number of a row."""
+def columns_of(arrays: Mapping[str, np.ndarray], names: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
+    """A column for each number of a row, named as `save` says; arrays [N, ...], none of them None."""
     columns: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if array.ndim == 1:

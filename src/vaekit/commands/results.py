@@ -79,6 +79,25 @@ def save_arrays(target: Path, main: str, arrays: dict[str, Any], names: dict[str
     print(target)
 
 
+def folder_of(output: Path | None, otherwise: str) -> Path:
+    """The folder to write. Raises VaekitError for the name of a file."""
+    target = Path(otherwise) if output is None else output
+    if target.suffix.lower() in (".png", ".npz", ".npy", ".csv", ".parquet"):
+        raise VaekitError(
+            f"--engine writes a folder of parquet files, and {target.name} is a file: leave its ending out"
+        )
+    return target
+
+
+def tell_shards(done: Any, target: Path) -> None:
+    """What a job over shards has done, and where."""
+    what = f"{done.shards:,} shard{'s' * (done.shards != 1)} of {done.rows:,} rows written"
+    speed = f" in {done.seconds:,.1f} s, {done.rows / done.seconds:,.0f} rows/s" if done.rows else ""
+    before = f"; finished before: {done.before:,}" if done.before else ""
+    print(f"vaekit: {what}{speed}{before}", file=sys.stderr)
+    print(target)
+
+
 def numbers(text: str, option: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()]

@@ -1,30 +1,31 @@
-"""Looking at a trained run: `sample`, `reconstruct`, `encode`, `decode`, `interpolate`, `traverse`, `manifold`."""
+"""Looking at a trained run: `sample`, `reconstruct`, `interpolate`, `traverse`, `manifold`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vaekit.commands.app import PICTURED, Allow, Out, Point, Points, Seed, Split, app
+from vaekit.commands.app import Allow, Engine, Out, Point, Seed, Split, app
 from vaekit.commands.results import (
+    folder_of,
     is_picture,
     opened_run,
     save_arrays,
     save_items,
     save_picture,
     target_of,
+    tell_shards,
     walk_ends,
 )
-from vaekit.errors import VaekitError
 
 
 @app.command
 def sample(
     run: Path, /, *, n: Annotated[int, Parameter(name=["-n", "--count"])] = 64, output: Out = None, seed: Seed = 0,
-    label: str | None = None, noise: bool = False, columns: int | None = None, allow: Allow = None,
+    label: str | None = None, noise: bool = False, columns: int | None = None, engine: Engine = None,
+    allow: Allow = None,
 ) -> None:  # fmt: skip
     """Draw from the prior and decode: a picture, or arrays (-o F.npz, F.npy, F.csv, F.parquet).
 
@@ -44,7 +45,27 @@ def sample(
         Draw from p(x given z) instead of showing its centre.
     columns
         Columns of the picture.
+    engine
+        Write a folder of parquet files, 10,000 samples each, instead of one file: here (local), or by Ray on every core
+        or GPU. The same command goes on where one was stopped.
     """
+    if engine is not None:
+        from vaekit import shards
+
+        target = folder_of(output, "samples")
+        done = shards.sample(
+            run,
+            n,
+            target,
+            engine=engine,
+            label=label,
+            noise=noise,
+            seed=seed,
+            allow=allow or (),
+            progress=True,
+        )
+        tell_shards(done, target)
+        return
     target = target_of(output, "samples.png")
     opened = opened_run(run, allow)
     x, z = opened.sample(n, seed=seed, label=label, noise=noise, with_codes=True)
@@ -95,83 +116,6 @@ def reconstruct(
         save_picture(opened.picture_of_pairs(originals, reconstructions), target)
     else:
         save_arrays(target, "reconstruction", {"original": originals, "reconstruction": reconstructions})
-
-
-@app.command
-def encode(
-    run: Path, data: str | None = None, /, *, split: Literal["train", "valid", "test", "all"] = "all",
-    label: str | None = None, output: Out = None, colours: str | None = None, seed: Seed = 0, allow: Allow = None,
-) -> None:  # fmt: skip
-    """Codes of data: `mean`, `log_variance`, `label` for every row (npz, csv, parquet), or their map (png).
-
-    Parameters
-    ----------
-    run
-        A run folder, or its model.safetensors.
-    data
-        A path or name; without it the run's own data. It must keep the run's data contract.
-    split
-        Which rows.
-    label
-        For a label-conditional run: the label of rows that have none.
-    output
-        F.npz, F.csv, F.parquet or F.png. Without it: codes.npz.
-    colours
-        Of the map: a colormap of matplotlib by name, such as viridis, with its bar. Without it a colour a label.
-    seed
-        Draws nothing; every command that writes takes it.
-    """
-    target = target_of(output, "codes.npz")
-    if colours is not None:
-        from vaekit import pictures
-
-        if not is_picture(target):
-            raise VaekitError(f"--colours is for a map, and {target.name} is none: end -o in .png")
-        pictures.check_colours(colours)
-    opened = opened_run(run, allow)
-    codes = opened.encode(data, split=split, label=label)
-    if is_picture(target):
-        save_picture(opened.picture_of_codes(codes, colours=colours), target)
-    else:
-        arrays = codes.arrays()
-        if target.suffix.lower() in (".csv", ".parquet"):  # a table has one column of labels: names, if any
-            names = arrays.pop("labels")
-            arrays["label"] = names if opened.contract.named else codes.label
-        save_arrays(target, "mean", arrays)
-
-
-@app.command
-def decode(
-    run: Path, codes: Path | None = None, /, *, point: Points = None, label: str | None = None, output: Out = None,
-    seed: Seed = 0, noise: bool = False, allow: Allow = None,
-) -> None:  # fmt: skip
-    """Decode latent points: typed (--point 0.5,0.5, repeatable) or from a file of codes (npz, npy, csv, parquet).
-
-    Parameters
-    ----------
-    run
-        A run folder, or its model.safetensors.
-    codes
-        A file with `mean` (as `encode` writes it) or one array [N, D].
-    point
-        A point as D numbers.
-    label
-        For a label-conditional run: which label.
-    output
-        PNG, npz, npy, csv, parquet. Without it: decoded.png.
-    seed
-        The seed of the noise.
-    noise
-        Draw from p(x given z) instead of showing its centre.
-    """
-    target = target_of(output, "decoded.png")
-    opened = opened_run(run, allow)
-    points = _points(codes, point)
-    if is_picture(target) and len(points) > PICTURED:
-        print(f"vaekit: note: the first {PICTURED} of {len(points):,} points pictured", file=sys.stderr)
-        points = points[:PICTURED]
-    x = opened.decode(points, label=label, noise=noise, seed=seed)
-    save_items(opened, target, x)
 
 
 @app.command
@@ -267,11 +211,3 @@ def manifold(
         save_picture(opened.picture_of_grid(x, n), target)
     else:
         save_items(opened, target, x, columns=n, z=z)
-
-
-def _points(codes: Path | None, points: list[str] | None) -> Any:
-    from vaekit.output import load_codes, point_of
-
-    if (codes is None) == (not points):
-        raise VaekitError("decode takes either a file of codes or --point, such as --point 0.5,0.5")
-    return load_codes(codes) if codes is not None else [point_of(text) for text in points or ()]

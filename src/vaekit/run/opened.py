@@ -270,15 +270,24 @@ class Run:
     def evaluate(
         self, data: Any = None, *, split: str = "test", k: Sequence[int] = (1, 10, 100, 1000),
         binarize: str | None = None, limit: int | None = None, seed: int = 0, device: str | None = None,
-        compile: bool = False, progress: bool = False, label: Any = None,
+        progress: bool = False, label: Any = None,
     ) -> dict[str, Any]:  # fmt: skip
         """What `vaekit evaluate --json` prints: elbo, rate, distortion, nll at several k, nats an image."""
         from vaekit.run.judging import evaluate
 
         return evaluate(
             self, data, split=split, k=k, binarize=binarize, limit=limit, seed=seed, device=device,
-            compile=compile, progress=progress, label=label,
+            progress=progress, label=label,
         )  # fmt: skip
+
+    def scores(
+        self, data: Any = None, *, split: str = "test", k: int = 1, seed: int = 0, label: Any = None
+    ) -> dict[str, np.ndarray]:
+        """Each row's `elbo`, `rate`, `distortion` and `nll` [N], nats, from k draws: what `evaluate` gives the means of.
+        Of a point posterior `distortion` alone; without `nll` where the likelihood is no density of these data."""
+        from vaekit.run.scoring import scores
+
+        return scores(self, self.rows(data, split, label), k, seed)
 
     def latents(
         self, data: Any = None, *, split: str = "test", seed: int = 0, progress: bool = False
