@@ -7,7 +7,12 @@ from collections.abc import Iterable
 
 
 class VaekitError(ValueError):
-    """Bad input, named in one line. The command line prints it and exits with 2; no traceback."""
+    """Bad input, named in one line. The command line prints it and exits with 2; no traceback.
+
+    aloud: of several processes, whether this one prints it; None leaves that to the first.
+    """
+
+    aloud: bool | None = None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -30,7 +30,7 @@ MAY = {
     "measures": {"distributions", "model"},
     "walks": {"distributions", "model"},
     "objectives": {"distributions", "model"},
-    "data": set(),
+    "data": {"devices"},
     "pictures": set(),
     "output": set(),
     "recipe": MATHEMATICS | {"data"},
@@ -49,6 +49,7 @@ MAY = {
     "metrics": {"model", "measures", "distributions", "data", "devices"},
     "report": {"run", "data", "model", "measures", "walks", "distributions", "pictures"},
     "members": set(),
+    "shards": {"run", "data", "devices"},
     "commands": set(),
     "__main__": set(),
     "__init__": set(),
@@ -58,7 +59,8 @@ LATE = {
     "run": {"metrics", "pictures", "walks", "output", "report"},
     "report": {"metrics"},
     "members": {"recipe", "train", "run", "report"},
-    "commands": {"run", "recipe", "data", "train", "pictures", "output", "report", "members"},
+    "shards": {"output"},
+    "commands": {"run", "recipe", "data", "train", "pictures", "output", "report", "members", "shards"},
     "__main__": {"commands"},
 }
 FABRIC = {"lightning_fabric", "lightning"}

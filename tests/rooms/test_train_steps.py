@@ -14,7 +14,7 @@ from train_kit import Line, folder_at, left, run, same, settings, vae
 from vaekit.data import permutation
 from vaekit.errors import VaekitError
 from vaekit.objectives.common import constant
-from vaekit.train.average import Average, Buffers
+from vaekit.train.average import Average
 
 
 class Spoiled(nn.Module):
@@ -145,11 +145,11 @@ def test_a_short_run_that_never_takes_a_step_is_an_error_too(tmp_path):
 
 def test_the_average_warms_up_and_ships_trained_weights(tmp_path):
     line = nn.Linear(1, 1, bias=False)
-    average, buffers = Average(line, 0.999), Buffers(line)
+    average = Average(line, 0.999)
     expected = line.weight.item()
     for step, value in enumerate([3.0, -1.0, 7.0, 2.0]):
         line.weight.data.fill_(value)
-        average.update(step, buffers)
+        average.update(step)
         decay = min(0.999, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * value
     assert average.objective.weight.item() == pytest.approx(expected, rel=1e-6)

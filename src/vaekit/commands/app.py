@@ -20,6 +20,7 @@ app = App(
 
 Out = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 Seed = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=2**63 - 1))]
+Count = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 # a latent point may start with a minus
 Point = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Points = Annotated[
@@ -35,4 +36,5 @@ Allow = Annotated[
     ),
 ]
 Split = Literal["train", "valid", "test"]
+Engine = Literal["local", "ray"] | None
 PICTURED = 400  # items that a picture of decoded points shows

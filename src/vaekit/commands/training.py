@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from vaekit.commands.app import Allow, Out, Seed, Set, app
+from vaekit.commands.app import Allow, Count, Out, Seed, Set, app
 from vaekit.commands.results import trust
 from vaekit.errors import VaekitError
 
@@ -22,6 +22,9 @@ def train(
     latent: int | None = None,
     seed: Seed | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
+    devices: Count | None = None,
+    nodes: Count | None = None,
+    strategy: Literal["auto", "ddp", "fsdp"] | None = None,
     size: str | None = None,
     grey: bool | None = None,
     binarize: Literal["dynamic", "static"] | None = None,
@@ -52,6 +55,15 @@ def train(
         The run's seed (the split of the data has its own, data.seed).
     device
         Where to compute; auto takes CUDA, then MPS, then the CPU.
+    devices
+        Processes on this machine, one a GPU or, on the CPU, each with its share of the cores. train.batch_size is that
+        of one process.
+    nodes
+        Machines. Run the same command on each, with MASTER_ADDR and MASTER_PORT of the first and its own NODE_RANK from
+        0 in the environment, and a run folder that all of them see; or use torchrun, and leave --devices and --nodes
+        out.
+    strategy
+        How processes share the work: ddp keeps all weights in each, fsdp a part of them.
     size
         Images to this short side with a centre crop, or to HxW.
     grey
@@ -75,10 +87,12 @@ def train(
     from vaekit.train import fit as room
 
     trust(allow)
+    several = {"devices": devices, "nodes": nodes, "strategy": strategy}
     if resume is not None:
         fixed = {
             "-o": output, "--recipe": recipe, "--latent": latent, "--seed": seed, "--device": device, "--size": size,
             "--grey": grey, "--binarize": binarize, "--limit": limit, "--key": key, "--labels": labels, "--kind": kind,
+            **{f"--{name}": value for name, value in several.items()},
         }  # fmt: skip
         extra = [name for name, value in fixed.items() if value is not None]
         if extra:
@@ -90,15 +104,19 @@ def train(
             return _tell(members.resume_members(resume, **again))
         run = room.resume(resume, **again)
     else:
+        set_ = [
+            *(f"train.{name}={value}" for name, value in several.items() if value is not None),
+            *(set_ or ()),
+        ]
         asked: dict[str, Any] = {
             "recipe": recipe, "latent": latent, "output": output, "seed": seed, "device": device, "size": size,
             "grey": grey, "binarize": binarize, "limit": limit, "key": key, "labels": labels, "kind": kind,
-            "set": set_ or (), "allow": allow or (), "progress": True,
+            "set": set_, "allow": allow or (), "progress": True,
         }  # fmt: skip
         if recipe is not None and members.is_of_several(recipe):
             return _tell(members.fit_members(data, **asked))
         run = room.fit(data, **asked)
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # once, though several processes trained
+    if os.environ.get("RANK", "0") == "0":  # once, though several processes trained
         print(run.path)
     return 0
 

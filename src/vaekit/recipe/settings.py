@@ -58,7 +58,8 @@ class TrainSettings(BaseModel):
     deterministic: bool = False
     devices: Natural = 1
     nodes: Natural = 1
-    strategy: Literal["auto", "ddp"] = "auto"
+    # several processes: whole weights in each (ddp, what auto takes), or a part of them, of gradients and moments (fsdp)
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
 
     pictures: bool = True
     picture_every: Natural | None = None  # epochs, besides the powers of two

@@ -16,6 +16,7 @@ from vaekit.recipe.settings import TrainSettings
 from vaekit.train.plan import Plan
 
 VERSION = 1
+LATEST = 600.0  # seconds of work that a crash may cost
 SHARE = (
     20  # a checkpoint at an epoch's end waits until training has taken this many times what the last one cost
 )
@@ -25,18 +26,23 @@ LOCKED = ("batch_size", "gradient_accumulation_steps", "drop_last", "seed", "opt
 
 
 class Pace:
-    """When to write at an epoch's end: at the first, then so that writing takes a twentieth of the time at
-    most.
+    """When to write: at the first epoch's end, then at each that leaves writing a twentieth of the time at most, and
+    within an epoch when the last is `LATEST` old.
 
     Any checkpoint resumes exactly, so short epochs need not each pay for a synced file.
     """
 
     def __init__(self) -> None:
         self.cost = self.last = 0.0
+        self.begun = time.monotonic()
 
     def due(self) -> bool:
         """Whether the next write has been earned."""
         return time.monotonic() - self.last >= SHARE * self.cost
+
+    def overdue(self) -> bool:
+        """Whether a long epoch should not be waited for."""
+        return self.due() and time.monotonic() - max(self.begun, self.last) >= LATEST
 
     def wrote(self, since: float) -> None:
         """Note a write that began at `since` (monotonic seconds)."""

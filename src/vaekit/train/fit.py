@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vaekit.data import Data
-    from vaekit.recipe import Recipe
+    from vaekit.recipe import Recipe, TrainSettings
     from vaekit.run import Run, RunFolder
     from vaekit.train.outcome import Outcome
 
@@ -175,6 +176,7 @@ def begin(
     from vaekit import recipe as room
     from vaekit.run import RunFolder
     from vaekit.train.automatic import decide
+    from vaekit.train.effort import multiply_adds
     from vaekit.train.machine import start
 
     resolved = room.resolve(chosen, opened.contract, nets=nets, allow=allow)
@@ -186,8 +188,12 @@ def begin(
             f"{resolved.likelihood.kind} on {opened.contract.kind} values is a cross-entropy, not a likelihood: this run "
             "has no NLL; --binarize gives one"
         )
-    parameters = sum(p.numel() for p in objective.parameters())
-    settings, reasons = decide(chosen.train, n_train=len(opened.train), model_parameters=parameters)
+    weights = list(objective.parameters())
+    parameters = sum(p.numel() for p in weights)
+    settings, reasons = decide(  # fmt: skip
+        chosen.train, n_train=len(opened.train), model_tensors=len(weights),
+        multiply_adds=multiply_adds(objective, opened, resolved.model.condition == "label"),
+    )
     resolved = resolved.model_copy(update={"train": settings})
     fabric = start(settings)
     name = (
@@ -208,11 +214,20 @@ def begin(
     path, refusal = fabric.broadcast((path, refusal))  # every process goes on, or none
     if refusal:
         raise VaekitError(refusal)
+    if settings.nodes > 1:
+        import torch
+
+        blind = torch.tensor(float(not Path(path).is_dir()), device=fabric.device)
+        if blind_processes := int(fabric.all_reduce(blind, reduce_op="sum")):  # type: ignore[arg-type]
+            raise VaekitError(
+                f"{blind_processes} of the processes cannot see {path}; give -o a folder that all nodes share"
+            )
     folder = RunFolder(path)
     say(
         f"{parameters:,} parameters, latent {resolved.model.latent}, {_epochs(settings.epochs)}, "
         f"batch {settings.batch_size}, {settings.device} {settings.precision} ({reasons['precision']}), "
-        f"{settings.threads} thread{'s' * (settings.threads != 1)}"
+        f"{_processes(settings)}{settings.threads} thread{'s' * (settings.threads != 1)}, "
+        f"{'compiled' if settings.compile else 'not compiled'} ({reasons['compile']})"
     )
     return _train(
         resolved,
@@ -291,7 +306,8 @@ def _train(
             # a map of a few hundred points shows little: a small test set leaves it to the training rows
             mapped=opened.train if len(shown) < 1000 else shown,
         )  # fmt: skip
-    fabric.barrier()
+    with contextlib.suppress(RuntimeError):  # the run is whole, whatever becomes of the others now
+        fabric.barrier()
     say(_verdict(outcome, folder, settings.pictures))
     run = load(folder.path, nets=nets, allow=allow)
     run.own = opened  # an array has no path to be opened from again
@@ -315,6 +331,13 @@ def _verdict(outcome: Outcome, folder: RunFolder, pictures: bool) -> str:
     found = f", the doctor found {' and '.join(outcome.ailments)}" if outcome.ailments else ""
     where = f"look at {folder.pictures}" if pictures else f"the run is {folder.path}"
     return f"{outcome.reason} after {_epochs(outcome.epochs)}, {outcome.seconds:.1f} s{best}{skipped}{found}; {where}"
+
+
+def _processes(settings: TrainSettings) -> str:
+    """`2 processes (ddp) with ` for the line that says what was chosen, or nothing."""
+    count = settings.devices * settings.nodes
+    strategy = "ddp" if settings.strategy == "auto" else settings.strategy
+    return f"{count} processes ({strategy}) with " if count > 1 else ""
 
 
 def _epochs(count: int | None) -> str:

@@ -15,12 +15,14 @@ from vaekit.errors import VaekitError
 from vaekit.recipe.settings import TrainSettings
 from vaekit.train import checkpoint, trouble
 from vaekit.train.best import Best
+from vaekit.train.company import Company
 from vaekit.train.doctor import Doctor
 from vaekit.train.interrupt import Interrupt
 from vaekit.train.ledger import ROWS
 from vaekit.train.machine import start, working
 from vaekit.train.outcome import Outcome, metrics_line
 from vaekit.train.plan import Plan
+from vaekit.train.processes import Place, is_loss, together
 from vaekit.train.progress import Progress, choose
 from vaekit.train.steps import Steps
 from vaekit.train.validate import validate
@@ -63,19 +65,24 @@ def train(
             f"train.{(open_choices or ['epochs'])[0]} is not chosen yet; call vaekit.train.resolve first"
         )
     fabric = fabric or start(settings)
-    with working(settings, fabric.device), Interrupt() as interrupt:
-        shown = choose(progress, fabric.global_rank)
-        shown.unit = "images" if data.contract.is_image else "rows"
-        loop = Loop(objective, data, settings, folder, condition, fabric, shown, interrupt, on_epoch)
+    shown = choose(progress, fabric.global_rank)
+    shown.unit = "images" if data.contract.is_image else "rows"
+    place = Place(folder)
+    with working(settings, fabric.device), Interrupt() as interrupt, together(place.lost):
+        loop = Loop(objective, data, settings, folder, condition, fabric, shown, interrupt, on_epoch, place)
         try:
             if resume:
                 loop.resume()
             outcome = loop.run()
+            loop.steps.gather(judged=False)
             fabric.barrier()  # a process that leaves early would abort the others' last exchange
             return outcome
         finally:
             loop.progress.end()
             loop.steps.updates.zero_grad()
+            for batches in (loop.batches, loop.valid_batches):
+                if batches is not None:
+                    batches.close()
             objective.eval()
 
 
@@ -84,8 +91,9 @@ class Loop:
 
     def __init__(
         self, objective: nn.Module, data: Any, settings: TrainSettings, folder: Any, condition: bool,
-        fabric: Fabric, progress: Progress, interrupt: Interrupt, on_epoch: Watch | None,
+        fabric: Fabric, progress: Progress, interrupt: Interrupt, on_epoch: Watch | None, place: Place,
     ) -> None:  # fmt: skip
+        self.place = place
         self.settings, self.folder, self.fabric, self.on_epoch = settings, folder, fabric, on_epoch
         self.progress, self.interrupt, self.rank = progress, interrupt, fabric.global_rank
         self.started = time.monotonic()
@@ -99,7 +107,8 @@ class Loop:
             self.valid_batches = Batches(data.valid.frozen(contract), contract, device, condition=condition)
         elif settings.patience is not None:
             self.note("there are no validation rows, so train.patience has nothing to watch")
-        self.steps = Steps(objective, self.preparation, self.batches, self.plan, settings, fabric)
+        self.steps = Steps(objective, self.preparation, self.batches, self.plan, settings, fabric, self.note)
+        self.company = Company(1 if settings.deterministic else int(settings.threads))
         self.best, self.pace = Best(settings.patience, settings.keep), checkpoint.Pace()
         # one process looks, and asks nothing of the others
         seen = self.valid_batches if self.rank == 0 else None
@@ -109,7 +118,9 @@ class Loop:
 
     def resume(self) -> None:
         """Take over the checkpoint, drop what was logged after it, and say what changes."""
-        state = checkpoint.load(self.folder.checkpoint, self.fabric.device)
+        # of shared-out weights a device may not hold the whole
+        whole = self.settings.strategy != "fsdp"
+        state = checkpoint.load(self.folder.checkpoint, self.fabric.device if whole else torch.device("cpu"))
         if state is not None:
             checkpoint.check(state, self.settings, self.plan)
         if self.rank == 0:
@@ -117,6 +128,7 @@ class Loop:
         if state is None:
             return self.note("no checkpoint was written yet: the run starts afresh")
         self.load_state_dict(state)
+        self.place.step = self.place.saved = self.step
         before, now = state["settings"]["epochs"], self.plan.epochs
         if before != now and self.epoch < now:
             self.best.waited = 0
@@ -140,10 +152,10 @@ class Loop:
             started, images = time.monotonic(), self.images
             while self.position < self.plan.steps_per_epoch:
                 self.take_step()
-                if self.stopping():
+                stop, save = self.asked()
+                if stop:
                     return self.interrupted()
-                every = self.settings.checkpoint_every
-                if every and self.step % every == 0 and self.position < self.plan.steps_per_epoch:
+                if save:
                     self.write(within_epoch=True)
             if not self.finish_epoch(started, images):
                 return self.interrupted()
@@ -156,6 +168,8 @@ class Loop:
         except Exception as error:
             self.fail(error)
         self.step, self.position = self.step + 1, self.position + 1
+        self.company.look()
+        self.place.step = self.step
         if self.step % ROWS == 0 or self.step == self.plan.steps:
             self.look_at_skips()
         self.progress.step(self.step, self.images, self.steps.ledger)
@@ -171,6 +185,8 @@ class Loop:
             if seen is None:
                 return False
             valid = seen
+        self.steps.gather()
+        if valid:
             self.best.judge(number, valid["loss"], lambda: checkpoint.weights_of(self.model))
         ends = last or self.best.out_of_patience
         visit = self.doctor.visit(self.model, number, self.step, means, valid, ends)
@@ -186,7 +202,7 @@ class Loop:
         for finding in visit.findings:
             self.progress.say(f"doctor: {finding['text']}")
         self.watch()
-        if ends or self.pace.due():
+        if ends or self.agreed(self.pace.due())[0]:
             self.write()
         return True
 
@@ -194,7 +210,7 @@ class Loop:
         """Let the caller look at the model as it would be shipped. What fails there does not end a run."""
         if self.on_epoch is None or self.rank:
             return
-        judged = self.steps.judged
+        judged = self.steps.shown
         training = judged.training
         try:
             self.on_epoch(self.epoch, self.model.eval())
@@ -214,21 +230,27 @@ class Loop:
                 stop=lambda: self.plan.processes == 1 and self.interrupt.signal is not None,
             )  # fmt: skip
 
-    def stopping(self) -> bool:
-        """Whether a signal came; several processes look together now and then, to stop at one step."""
-        signalled = self.interrupt.signal is not None
+    def asked(self) -> tuple[bool, bool]:
+        """Whether a signal came, and whether a checkpoint within the epoch is due; several processes look together
+        now and then, to do it at one step."""
+        within, every = self.position < self.plan.steps_per_epoch, self.settings.checkpoint_every
+        stop = late = False
+        if self.plan.processes == 1 or self.step % AGREE_EVERY == 0 or not within:
+            stop, late = self.agreed(self.interrupt.signal is not None, self.pace.overdue())
+        return stop, within and (late or bool(every and self.step % every == 0))
+
+    def agreed(self, *flags: bool) -> list[bool]:
+        """Which of these flags any process has; all of them must call it."""
         if self.plan.processes == 1:
-            return signalled
-        if self.step % AGREE_EVERY and self.position < self.plan.steps_per_epoch:
-            return False
-        return bool(self.steps.reduce(torch.tensor(float(signalled), device=self.fabric.device)) > 0)
+            return list(flags)
+        return (self.steps.reduce(torch.tensor(flags, device=self.fabric.device).float()) > 0).tolist()
 
     # -- what stays
 
     @property
     def model(self) -> nn.Module:
         """The model to ship: averaged where there is an average."""
-        return getattr(self.steps.judged, "model", self.steps.judged)
+        return getattr(self.steps.shown, "model", self.steps.shown)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -255,10 +277,13 @@ class Loop:
     def write(self, within_epoch: bool = False) -> None:
         """The best model, then the checkpoint that knows of it; their line of metrics was there before."""
         since, state = time.monotonic(), self.state_dict(within_epoch)
+        if self.best.weights is None:
+            self.steps.gather()
         if self.rank == 0:
             self.write_model()
             checkpoint.save(self.folder.checkpoint, state)
         self.pace.wrote(since)
+        self.place.saved = self.step
 
     def write_model(self) -> None:
         """`model.safetensors`, where the file does not hold these weights yet."""
@@ -288,6 +313,8 @@ class Loop:
 
     def fail(self, error: Exception) -> NoReturn:
         """Raise a StepError that names the place; the state before the step is saved if it is whole."""
+        if is_loss(error):
+            raise error
         self.steps.abandon()
         text = trouble.crash(error, self.steps, self.folder, self.step + 1, self.epoch + 1)
         raise trouble.StepError(f"{text}; {self.keep_last(self.steps.whole)}") from error
@@ -305,4 +332,4 @@ class Loop:
             with contextlib.suppress(VaekitError):
                 self.write()
                 return "the last good state is in last.ckpt"
-        return "last.ckpt holds the state of its last writing"
+        return self.place.kept

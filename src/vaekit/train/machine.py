@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from vaekit.recipe.settings import TrainSettings
+from vaekit.train import processes
+from vaekit.train.replicas import replicas
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -22,23 +25,42 @@ def start(settings: TrainSettings) -> Fabric:
     """
     from lightning_fabric import Fabric  # 0.2 s beyond what the first optimiser imports anyway
 
-    several = settings.devices * settings.nodes > 1
-    strategy: object = "auto"
-    if several or settings.strategy == "ddp":
-        from lightning_fabric.strategies import DDPStrategy
+    # its notes on processes and precision: the run's own line says both
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    processes.check(settings)
+    strategy, plugins = _strategy(settings), None
+    if strategy != "auto":
+        from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
-        # Parts may sit out a step (a discriminator in warm-up); the search for them costs a walk over the
-        # graph.
-        strategy = DDPStrategy(find_unused_parameters=True)
+        processes.start(settings)
+        plugins = [TorchElasticEnvironment() if processes.by_torchrun() else LightningEnvironment()]
     fabric = Fabric(
         accelerator=settings.device,
         devices=settings.devices,
         num_nodes=settings.nodes,
         strategy=strategy,  # type: ignore[arg-type]
         precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+        plugins=plugins,  # type: ignore[arg-type]
     )
     fabric.launch()
     return fabric
+
+
+def _strategy(settings: TrainSettings) -> object:
+    """How processes share the work: whole weights in each, or a part of them."""
+    if settings.strategy == "fsdp":
+        from lightning_fabric.strategies import ModelParallelStrategy
+
+        # Fabric's other FSDP flattens weights into one, for which players, clipping and averages would each need a
+        # way of their own, and runs on GPUs alone. `sharded.share_out` divides the objective before it comes here.
+        return ModelParallelStrategy(
+            lambda module, mesh: module,
+            data_parallel_size=settings.devices * settings.nodes,
+            tensor_parallel_size=1,
+        )
+    if settings.strategy == "ddp" or settings.devices * settings.nodes > 1:
+        return replicas()
+    return "auto"
 
 
 @contextlib.contextmanager

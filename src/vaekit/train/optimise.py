@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vaekit.errors import VaekitError
 from vaekit.recipe.settings import TrainSettings
+from vaekit.train.sharded import Shards
 
 Agree = Callable[[Tensor], Tensor] | None
 
@@ -26,7 +27,8 @@ class Updates:
 
     def __init__(self, objective: nn.Module, settings: TrainSettings, device: torch.device) -> None:
         self.clip, self.skip_factor = settings.clip, settings.skip_factor
-        self.players = players_of(objective)
+        self.shards = Shards(players_of(objective))
+        self.players = self.shards.players
         self.names = tuple(self.players)
         self.fused = device.type in ("cpu", "cuda")
         self.optimizers = {
@@ -43,6 +45,8 @@ class Updates:
 
     def norms(self) -> Tensor:
         """Global gradient norm of each player [players]."""
+        if self.shards.pairs:
+            return self.shards.norms()
         norms = []
         for parameters in self.players.values():
             grads = [p.grad for p in parameters if p.grad is not None]
@@ -57,17 +61,33 @@ class Updates:
         norm is over `skip_factor` times its running mean. `agree` maps the flags of this process, as float,
         to their sum over processes.
         """
+        if self.shards.pairs:
+            self.shards.take_gradients()
         norms = self.norms()
-        check = norms + losses
-        bad = (check - check) != 0  # not finite, in two operations
-        if self.skip_factor is not None:
-            bad = bad | self._freak(norms, bad, self.skip_factor)
+        bad = self.judge(norms, losses)
         flags = bad.float()
         if agree is not None:
             flags = agree(flags).clamp(max=1)
             bad = flags > 0
         self._step(norms, flags, learning_rate)
         return torch.where(bad, torch.nan, norms), bad
+
+    def judge(self, norms: Tensor, losses: Tensor) -> Tensor:
+        """Which players' steps to skip, bool [players], from norms and losses [players]."""
+        check = norms + losses
+        bad = (check - check) != 0  # not finite, in two operations
+        return bad if self.skip_factor is None else bad | self._freak(norms, bad, self.skip_factor)
+
+    def moments(self, name: str) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Adam's own state of a player, begun if need be: count 0-d, first and second moment of each parameter."""
+        state = self.optimizers[name].state
+        for p in self.players[name]:
+            if not state[p]:
+                state[p] = {
+                    "step": torch.zeros((), device=p.device),
+                    "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p),
+                }  # fmt: skip
+        return [(state[p]["step"], state[p]["exp_avg"], state[p]["exp_avg_sq"]) for p in self.players[name]]
 
     def _freak(self, norms: Tensor, not_finite: Tensor, factor: float) -> Tensor:
         running, accepted = self.running_norm, self.accepted
@@ -95,7 +115,10 @@ class Updates:
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        optimizers = {
+            name: self.shards.gathered(name, optimizer.state_dict())
+            for name, optimizer in self.optimizers.items()
+        }
         return {"optimizers": optimizers, "running_norm": self.running_norm, "accepted": self.accepted}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -105,7 +128,7 @@ class Updates:
                 {k: v for k, v in group.items() if k not in ("params", "lr")}
                 for group in optimizer.param_groups
             ]
-            optimizer.load_state_dict(state["optimizers"][name])
+            optimizer.load_state_dict(self.shards.parts(name, state["optimizers"][name]))
             for group, mine in zip(optimizer.param_groups, settings, strict=True):
                 group.update(mine)  # a resume may change weight decay and the like
         self.running_norm.copy_(state["running_norm"])

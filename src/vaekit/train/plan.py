@@ -53,10 +53,18 @@ class Plan:
         """The rows of step `position` of an epoch whose permutation is `order`, over all processes."""
         return order[position * self.per_step : (position + 1) * self.per_step]
 
+    def mine(self, order: np.ndarray, position: int, rank: int) -> np.ndarray:
+        """What one process will see of an epoch from step `position` on, in order: its shares of all those steps."""
+        return order[position * self.per_step :][rank :: self.processes]
+
     def shares(self, rows: np.ndarray, rank: int) -> list[np.ndarray]:
         """The micro-batches of one process, an interleaved share: two processes see what one would."""
         mine = rows[rank :: self.processes]
         return [mine[i : i + self.batch] for i in range(0, len(mine), self.batch)]
+
+    def micro_steps(self, rows: np.ndarray) -> int:
+        """Micro-batches of the process that has most of them."""
+        return len(self.shares(rows, 0))
 
     def done(self, step: int) -> float:
         """t in [0, 1], the fraction of training done before `step`."""
