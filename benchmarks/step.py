@@ -1,13 +1,18 @@
-"""Milliseconds a training step and images a second of a recipe on its data, apart from start-up and logging.
+"""Milliseconds a training step and images a second of a recipe on its data, as the training loop takes it.
 
     python benchmarks/step.py RECIPE DATA [section.key=value ...]
 
-Five rounds of 30 steps, the median round and the range. What decides it on a CPU besides the model is OpenMP's
-waiting: run it under OMP_WAIT_POLICY=PASSIVE (the command line's default), and again with GOMP_SPINCOUNT=3000.
+The first step apart (with train.compile=true it compiles), then 20 to warm up, then seven rounds of 50: the median round
+and the range. Several settings are compared in one run, round by round, when they are divided by "/":
+
+    python benchmarks/step.py torch-mlp mnist train.compile=false / train.compile=true train.precision=bf16
+
+Run it under OMP_WAIT_POLICY=PASSIVE, as the command line runs.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import time
@@ -15,50 +20,81 @@ import time
 import torch
 
 from vaekit import recipe as room
-from vaekit.data import Batches, Preparation, open_data, permutation
-from vaekit.train.automatic import resolve
-from vaekit.train.step import Step
+from vaekit.data import Batches, Data, Preparation, open_data
+from vaekit.train.automatic import decide
+from vaekit.train.effort import multiply_adds
+from vaekit.train.machine import start
+from vaekit.train.plan import Plan
+from vaekit.train.steps import Steps
+
+ROUNDS, STEPS = 7, 50
 
 
-def main(name: str, source: str, overrides: list[str]) -> None:
-    chosen = room.load(name, overrides)
+class Way:
+    """One setting: the steps of a run, without validation, log and checkpoint."""
+
+    def __init__(self, name: str, data: Data, overrides: list[str]) -> None:
+        self.overrides = " ".join(overrides) or "as the recipe is"
+        chosen = room.resolve(room.load(name, overrides), data.contract)
+        objective = room.build(chosen, data.contract)
+        condition = chosen.model.condition == "label"
+        work, tensors = multiply_adds(objective, data, condition), len(list(objective.parameters()))
+        self.settings, _ = decide(
+            chosen.train, n_train=len(data.train), multiply_adds=work, model_tensors=tensors
+        )
+        self.plan, fabric = Plan.of(self.settings, len(data.train)), start(self.settings)
+        batches = Batches(data.train, data.contract, fabric.device, condition=condition, mirror=data.mirror)
+        self.steps = Steps(
+            objective,
+            Preparation(data.contract).to(fabric.device),
+            batches,
+            self.plan,
+            self.settings,
+            fabric,
+            print,
+        )
+        self.numbers = itertools.count()
+        self.rounds: list[float] = []
+        self.first = self.take(1)
+        self.take(20)
+
+    def take(self, count: int) -> float:
+        """Seconds for so many full steps."""
+        torch.set_num_threads(int(self.settings.threads))
+        whole = max(1, self.plan.n // self.plan.per_step)
+        began = time.perf_counter()
+        for number in itertools.islice(self.numbers, count):
+            self.steps.take(number // whole, number % whole, number)
+        if self.steps.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+
+def main(name: str, source: str, ways: list[list[str]]) -> None:
+    chosen = room.load(name, ways[0])
     options = {
         k: v
         for k, v in chosen.data.model_dump(exclude={"source"}, exclude_defaults=True).items()
         if v is not None
     }
     data = open_data(source, **options)
-    chosen = room.resolve(chosen, data.contract)
-    settings = resolve(chosen.train, n_train=len(data.train))
-    torch.set_num_threads(int(settings.threads))
-    objective = room.build(chosen, data.contract)
-    step = Step(Preparation(data.contract), objective)
-    condition = chosen.model.condition == "label"
-    batches = Batches(data.train, data.contract, torch.device("cpu"), condition=condition)
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4, fused=True)
-    order, batch, t = permutation(len(data.train), 0, 0), int(settings.batch_size), torch.tensor(0.5)
-
-    def one(number: int) -> None:
-        start = number * batch % (len(order) - batch + 1)
-        loss, *_ = step(*batches.get(order[start : start + batch]), t)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    for number in range(10):
-        one(number)
-    rounds = []
-    for round_ in range(5):
-        began = time.perf_counter()
-        for number in range(30):
-            one(30 * round_ + number)
-        rounds.append((time.perf_counter() - began) / 30 * 1000)
-    median = statistics.median(rounds)
-    print(
-        f"{name}: {median:.1f} ms a step ({min(rounds):.1f} to {max(rounds):.1f}), {1000 * batch / median:,.0f} "
-        f"images/s, batch {batch}, {settings.threads} threads"
-    )
+    compared = [Way(name, data, overrides) for overrides in ways]
+    for _ in range(ROUNDS):
+        for way in compared:
+            way.rounds.append(way.take(STEPS) / STEPS * 1000)
+    for way in compared:
+        median, s = statistics.median(way.rounds), way.settings
+        print(
+            f"{name} ({way.overrides}): {median:.2f} ms a step ({min(way.rounds):.2f} to {max(way.rounds):.2f}), "
+            f"{1000 * way.plan.per_step / median:,.0f} images/s; first step {way.first:.1f} s; batch {s.batch_size}, "
+            f"{s.precision}, {'compiled' if s.compile else 'eager'}, {s.threads} threads, {s.device}"
+        )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    given = sys.argv[3:]
+    main(
+        sys.argv[1],
+        sys.argv[2],
+        [list(g) for sep, g in itertools.groupby(given, lambda w: w == "/") if not sep] or [[]],
+    )
