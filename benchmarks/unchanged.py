@@ -31,12 +31,16 @@ def last_loss(recipe: str, data: str, overrides: list[str]) -> float:
     """The validation loss after the last epoch, nats an image."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        vaekit.fit(data, recipe=recipe, output=run, set=["train.pictures=false", "train.threads=1", *overrides])
+        vaekit.fit(
+            data, recipe=recipe, output=run, set=["train.pictures=false", "train.threads=1", *overrides]
+        )
         return vaekit.load(run).metrics()[-1]["valid_loss"]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipe", nargs="?", default="torch-mlp")
     parser.add_argument("data", nargs="?", default="../shared/data/mnist")
     parser.add_argument("--epochs", type=int, default=10)
@@ -56,9 +60,18 @@ def main() -> int:
         spread = ((statistics.variance(first) + statistics.variance(losses)) / 2) ** 0.5
         apart = (statistics.mean(losses) - statistics.mean(first)) / spread
         rows.append(
-            [name, f"{statistics.mean(losses):.3f}", f"{statistics.stdev(losses):.3f}", "" if losses is first else f"{apart:+.1f}"]
+            [
+                name,
+                f"{statistics.mean(losses):.3f}",
+                f"{statistics.stdev(losses):.3f}",
+                "" if losses is first else f"{apart:+.1f}",
+            ]
         )
-    print(rounds.table([f"{given.recipe}, {given.epochs} epochs", "mean loss", "deviation over seeds", "apart"], rows))
+    print(
+        rounds.table(
+            [f"{given.recipe}, {given.epochs} epochs", "mean loss", "deviation over seeds", "apart"], rows
+        )
+    )
     rounds.keep(given.json, {"machine": rounds.machine(), "losses": found})
     return 0
 

@@ -28,9 +28,7 @@ def resolve(
     n_train: training rows; multiply_adds: of a row going forward; model_tensors: how many weight tensors there are.
     Raises VaekitError for a device or precision that this machine does not have.
     """
-    return decide(settings, n_train=n_train, multiply_adds=multiply_adds, model_tensors=model_tensors)[
-        0
-    ]
+    return decide(settings, n_train=n_train, multiply_adds=multiply_adds, model_tensors=model_tensors)[0]
 
 
 def decide(
@@ -181,5 +179,5 @@ def _compile(settings: TrainSettings, device: str, steps: int, tensors: int) -> 
         return False, "compiling needs a C++ compiler, and there is none"
     needed = REPAID + REPAID_PER_TENSOR * tensors
     if steps < needed:
-        return False, f"{steps:,} steps do not repay compiling them, {needed:,} would"
-    return True, f"{steps:,} steps repay the compiling"
+        return False, f"{steps:,} steps; it pays from {needed:,}"
+    return True, f"{steps:,} steps repay it"

@@ -191,7 +191,9 @@ def begin(
     weights = list(objective.parameters())
     parameters = sum(p.numel() for p in weights)
     settings, reasons = decide(  # fmt: skip
-        chosen.train, n_train=len(opened.train), model_tensors=len(weights),
+        chosen.train,
+        n_train=len(opened.train),
+        model_tensors=len(weights),
         multiply_adds=multiply_adds(objective, opened, resolved.model.condition == "label"),
     )
     resolved = resolved.model_copy(update={"train": settings})

@@ -77,6 +77,7 @@ class Whole:
         options: dict[str, Any] = {
             "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
             "cpp.dynamic_threads": True,  # as many as there are when it runs (train.company)
+            "fallback_random": True,  # torch's own draws: the noise of a step is the same, compiled or not
         }
         if raw.is_cuda:
             options["triton.cudagraphs"] = True
