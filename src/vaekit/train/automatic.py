@@ -11,7 +11,8 @@ from vaekit.recipe.settings import TrainSettings
 
 DEFAULT_STEPS = 3000
 MOST_THREADS = 16
-# multiply-adds of a batch going forward below which a step is too small to be divided between threads, or for bf16 to pay for its casts
+# Multiply-adds of a batch going forward below which a step is too small to be divided between threads, or for bf16
+# to pay for its casts.
 SMALL = 30_000_000
 SMALL_IN_BF16 = 1_000_000_000  # the same for threads, where products take a quarter of the time
 CHEAPER = 20  # times less work makes a second thread worth while, where threads do not sleep while they wait

@@ -190,7 +190,7 @@ def begin(
         )
     weights = list(objective.parameters())
     parameters = sum(p.numel() for p in weights)
-    settings, reasons = decide(  # fmt: skip
+    settings, reasons = decide(
         chosen.train,
         n_train=len(opened.train),
         model_tensors=len(weights),
