@@ -135,8 +135,8 @@ def _precision(settings: TrainSettings, device: str, work: int) -> tuple[str, st
     if device == "cpu":
         if not cpu_bf16():
             return "fp32", "this CPU has no bf16 arithmetic"
-        # Measured with AVX512-BF16, one thread: 784-400-20 at batch 128 4.0 ms a step instead of 5.8, compiled 1.6
-        # instead of 4.9; the digits, at 22 million, 2.3 instead of 2.8.
+        # Measured with AVX512-BF16, one thread (benchmarks/step.py): 784-400-20 at batch 128 3.9 ms a step instead of
+        # 7.0, compiled 2.1 instead of 5.4; the digits, at 22 million, 2.3 instead of 2.8.
         if work < SMALL:
             return "fp32", "batch or net too small for bf16 to help"
         return "bf16", "this CPU computes in bf16"
