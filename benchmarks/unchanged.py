@@ -2,8 +2,8 @@
 
     python benchmarks/unchanged.py [RECIPE DATA] [--epochs 10] [--seeds 3] [--json FILE]
 
-By default torch-mlp on MNIST (../shared/data/mnist), ten epochs, three seeds, one thread. Seeds and noise are the same for
-all. The last column is the difference of the means in standard deviations over the seeds of both.
+By default torch-mlp on MNIST (../shared/data/mnist), ten epochs, three seeds, one thread. Seeds and noise are the same
+for all. The last column is the difference of the means in standard deviations over the seeds of both.
 """
 
 from __future__ import annotations
