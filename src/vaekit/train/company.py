@@ -2,8 +2,9 @@
 
 Threads that wait for each other by spinning make small steps faster on free cores (784-400-20: 1.5 times with two) and
 six times slower where another process has one of them, for the one that spins keeps the other from running. So what
-others use is read from the kernel's counters every so often. The number of threads changes no weights: kernels divide
-rows among threads, and sum within them.
+others use is read from the kernel's counters every so often. Kernels divide rows among threads and sum within them: with
+AVX-512 the number of threads changed no bit of the weights (dense nets, fp32 and bf16); elsewhere it may change the last.
+`train.deterministic` leaves the number as it was chosen.
 """
 
 from __future__ import annotations
