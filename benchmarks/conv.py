@@ -36,20 +36,9 @@ SCALE = 1000.0  # of the squared error in keras-conv-leaky
 
 def vaekit_child(recipe: str, data: str, run: str) -> Result:
     """The command line; seconds of the steps from metrics.jsonl."""
-    import contextlib
-
-    from vaekit.__main__ import main as door
-
     # compiled, as the recipes' own epochs choose; three would not repay it
     settings = [f"train.epochs={EPOCHS}", "train.pictures=false", "train.compile=true"]
-    sys.argv = ["vaekit", "train", data, "--recipe", recipe, "-o", run]
-    sys.argv += [word for setting in settings for word in ("--set", setting)]
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            door()
-        except SystemExit as end:
-            if end.code:
-                raise
+    rounds.train_by_command(data, recipe, run, settings)
     lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
     loss = lines[-1]["train_loss"]
     if recipe == "keras-conv-leaky":  # nats: a Gaussian's constant, and the Jacobian of grey levels

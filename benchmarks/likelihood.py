@@ -109,41 +109,20 @@ def vaekit(run: Path, images: int, whole: bool) -> Result:
 def pythae_child(file: str) -> Result:
     import numpy as np
     import torch
-    from pythae.models import VAE, VAEConfig
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae_mlp import torch_mlp
     from torch import nn
 
     kept = {name: torch.from_numpy(value) for name, value in np.load(file).items()}
 
-    def linear(name: str, rows: slice = slice(None)) -> nn.Linear:
-        weight, bias = kept[f"{name}.weight"][rows], kept[f"{name}.bias"][rows]
-        layer = nn.Linear(weight.shape[1], weight.shape[0])
-        layer.load_state_dict({"weight": weight, "bias": bias})
-        return layer
+    def take(layer: nn.Linear, name: str, rows: slice = slice(None)) -> None:
+        layer.load_state_dict({key: kept[f"{name}.{key}"][rows] for key in ("weight", "bias")})
 
-    class Encoder(BaseEncoder):
-        def __init__(self) -> None:
-            BaseEncoder.__init__(self)
-            self.body = linear("posterior.net.body.0")
-            self.mean = linear("posterior.net.last", slice(20))
-            self.variance = linear("posterior.net.last", slice(20, 40))
-
-        def forward(self, x: torch.Tensor) -> ModelOutput:
-            h = torch.relu(self.body(x.reshape(-1, 784)))
-            return ModelOutput(embedding=self.mean(h), log_covariance=self.variance(h))
-
-    class Decoder(BaseDecoder):
-        def __init__(self) -> None:
-            BaseDecoder.__init__(self)
-            self.body, self.last = linear("likelihood.net.body.0"), linear("likelihood.net.last")
-
-        def forward(self, z: torch.Tensor) -> ModelOutput:
-            x = torch.sigmoid(self.last(torch.relu(self.body(z))))
-            return ModelOutput(reconstruction=x.reshape(-1, 1, 28, 28))
-
-    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce")
-    model = VAE(config, Encoder(), Decoder()).eval()
+    model = torch_mlp().eval()
+    take(model.encoder.body, "posterior.net.body.0")
+    take(model.encoder.mean, "posterior.net.last", slice(20))
+    take(model.encoder.variance, "posterior.net.last", slice(20, 40))
+    take(model.decoder.body, "likelihood.net.body.0")
+    take(model.decoder.last, "likelihood.net.last")
     x = kept["x"]
     torch.manual_seed(0)
     with torch.no_grad():

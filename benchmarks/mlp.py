@@ -57,18 +57,7 @@ def vaekit(data: Path, overrides: list[str], passive: bool) -> Result:
 
 
 def vaekit_child(data: str, run: str, settings: list[str]) -> Result:
-    import contextlib
-
-    from vaekit.__main__ import main as door
-
-    words = [word for setting in settings for word in ("--set", setting)]
-    sys.argv = ["vaekit", "train", data, "--recipe", "torch-mlp", *words, "-o", run]
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            door()
-        except SystemExit as end:
-            if end.code:
-                raise
+    rounds.train_by_command(data, "torch-mlp", run, settings)
     lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
     resolved = (Path(run) / "recipe.toml").read_text()
     shown = [line for line in resolved.splitlines() if line.startswith(("precision", "compile", "threads"))]
@@ -86,35 +75,12 @@ def pythae_child(file: str) -> Result:
     import numpy as np
     import torch
     from pythae.data.datasets import BaseDataset
-    from pythae.models import VAE, VAEConfig
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
-    from torch import nn
-
-    class Encoder(BaseEncoder):
-        def __init__(self) -> None:
-            BaseEncoder.__init__(self)
-            self.body, self.mean, self.variance = nn.Linear(784, 400), nn.Linear(400, 20), nn.Linear(400, 20)
-
-        def forward(self, x: torch.Tensor) -> ModelOutput:
-            h = torch.relu(self.body(x.reshape(-1, 784)))
-            return ModelOutput(embedding=self.mean(h), log_covariance=self.variance(h))
-
-    class Decoder(BaseDecoder):
-        def __init__(self) -> None:
-            BaseDecoder.__init__(self)
-            self.body, self.last = nn.Linear(20, 400), nn.Linear(400, 784)
-
-        def forward(self, z: torch.Tensor) -> ModelOutput:
-            x = torch.sigmoid(self.last(torch.relu(self.body(z))))
-            return ModelOutput(reconstruction=x.reshape(-1, 1, 28, 28))
+    from pythae_mlp import torch_mlp
 
     torch.manual_seed(0)
     data = torch.from_numpy(np.load(file).reshape(-1, 1, 28, 28)).float() / 255
-    model = VAE(
-        VAEConfig(input_dim=(1, 28, 28), latent_dim=20, reconstruction_loss="bce"), Encoder(), Decoder()
-    )
+    model = torch_mlp()
     seconds, losses = [], []
 
     class Timed(BaseTrainer):

@@ -8,6 +8,7 @@ default, spinning, which on an idle machine is the faster way; vaekit runs as it
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -45,6 +46,20 @@ def child(
         said = done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["nothing was said"]
         raise ChildError(f"{Path(str(command[1])).name} {' '.join(map(str, command[2:]))[:100]}: {said[-1]}")
     return json.loads(lines[-1])
+
+
+def train_by_command(data: str, recipe: str, run: str, settings: Sequence[str]) -> None:
+    """`vaekit train`, in this process, from the door on: its choice of how threads wait included."""
+    from vaekit.__main__ import main as door
+
+    words = [word for setting in settings for word in ("--set", setting)]
+    sys.argv = ["vaekit", "train", data, "--recipe", recipe, *words, "-o", run]
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            door()
+        except SystemExit as end:
+            if end.code:
+                raise
 
 
 def interleaved(ways: Mapping[str, Callable[[], Result]], rounds: int) -> dict[str, list[Result]]:
