@@ -44,12 +44,12 @@ def evaluate(
     keep = run.folder is not None and whole and os.access(run.folder.path, os.W_OK)
     return judge(
         run.model, rows, contract, k=k, seed=seed, condition=run.condition, device=device,
-        precision=_precision(run, device), progress=progress,
+        precision=precision(run, device), progress=progress,
         save=run.folder.path if keep and run.folder is not None else None,
     )  # fmt: skip
 
 
-def _precision(run: Run, device: str | None) -> Literal["fp32", "bf16"]:
+def precision(run: Run, device: str | None = None) -> Literal["fp32", "bf16"]:
     """What the run was trained in, unless this machine would only emulate it."""
     place = torch.device(chosen(device)) if device is not None else run.device
     slow = place.type == "mps" or (place.type == "cpu" and not cpu_bf16())

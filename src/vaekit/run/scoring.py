@@ -8,6 +8,7 @@ import numpy as np
 
 from vaekit.data import Split
 from vaekit.run import inputs
+from vaekit.run.judging import precision
 
 if TYPE_CHECKING:
     from vaekit.run.opened import Run
@@ -21,8 +22,7 @@ def scores(run: Run, rows: Split, k: int, seed: int) -> dict[str, np.ndarray]:
     with prepared(run.model, run.device, seed):
         seen = read(
             run.model, rows.frozen(run.contract), run.contract, k=[k], draws=k, condition=run.condition,
-            device=run.device, memory=None, progress=False,
-            precision="bf16" if run.recipe.train.precision == "bf16" else "fp32",
+            device=run.device, memory=None, progress=False, precision=precision(run),
         )  # fmt: skip
     checked(seen)
     found = {"elbo": seen.elbo, "rate": seen.rate, "distortion": seen.distortion}

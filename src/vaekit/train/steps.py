@@ -121,6 +121,7 @@ class Steps:
             self.say(
                 "compiling the step, which takes a while; the next run of its kind starts from the cache"
             )
+        self.whole = not self.compiled.runs  # to compile moves nothing
         try:
             return *self.compiled(raw, c, self.t, self.plan.rate(step), toward), len(self.rows)
         except Exception as error:
