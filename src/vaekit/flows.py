@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from vaekit.distributions import Distribution, full
+from vaekit.distributions import DiagonalGaussian, Distribution, full
 from vaekit.errors import VaekitError
+
+
+class Map(Protocol):
+    """An invertible map: u [..., D] -> z [..., D] with log |dz/du| [...], and back with log |du/dz|."""
+
+    def __call__(self, u: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
 
 
 class AffineCoupling(nn.Module):
@@ -27,8 +36,10 @@ class AffineCoupling(nn.Module):
     ) -> None:
         super().__init__()
         self.pass_size, self.bound = latent // 2, bound
-        generator = torch.Generator().manual_seed(index)
-        permutation = torch.randperm(latent, generator=generator)
+        # a pair of layers shares a permutation, the second turned round: what passes one is moved by the other
+        permutation = torch.randperm(latent, generator=torch.Generator().manual_seed(index // 2))
+        if index % 2:
+            permutation = permutation.flip(0)
         self.register_buffer("permutation", permutation, persistent=True)
         self.register_buffer("inverse_permutation", permutation.argsort(), persistent=True)
         sizes = [self.pass_size + condition, *hidden]
@@ -87,12 +98,65 @@ class CouplingFlow(nn.Module):
         return z, total
 
 
+class Affine:
+    """z = mean + whitening^-1 u, `whitening` [..., D, D] lower triangular with a positive diagonal, mean [..., D].
+
+    The way from latent to base is a product, for densities are asked for far more often than draws.
+    """
+
+    def __init__(self, mean: Tensor, whitening: Tensor) -> None:
+        self.mean, self.whitening = mean, whitening
+
+    def _log_determinant(self, like: Tensor) -> Tensor:
+        return self.whitening.diagonal(dim1=-2, dim2=-1).log().sum(-1).expand(like.shape[:-1])
+
+    def __call__(self, u: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Base to latent: u [..., D] -> z [..., D] and log |dz/du| [...]."""
+        # one matrix serves all rows in one call; of a batch each row brings its own
+        rows = u.reshape(-1, u.shape[-1]) if self.whitening.dim() == 2 else u.unsqueeze(-2)
+        solved = torch.linalg.solve_triangular(self.whitening.mT, rows, upper=True, left=False)
+        z = self.mean + solved.reshape(u.shape)
+        return z, -self._log_determinant(z)
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to base: z [..., D] -> u [..., D] and log |du/dz| [...]."""
+        if z.device.type == "mps":  # has no float64
+            u = torch.einsum("...d,...ed->...e", z - self.mean, self.whitening)
+        else:  # which autocast leaves alone: a density must not be rounded to bf16
+            off, whitening = z.double() - self.mean.double(), self.whitening.double()
+            u = torch.einsum("...d,...ed->...e", off, whitening).to(z.dtype)
+        return u, self._log_determinant(u)
+
+
+class Composed:
+    """One map after another, the first next to the base."""
+
+    def __init__(self, *maps: Map) -> None:
+        self.maps = maps
+
+    def __call__(self, u: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Base to latent with the log-determinant: [..., D] -> [..., D], [...]."""
+        u, total = self.maps[0](u, c)
+        for each in self.maps[1:]:
+            u, log_determinant = each(u, c)
+            total = total + log_determinant
+        return u, total
+
+    def inverse(self, z: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent to base with the log-determinant: [..., D] -> [..., D], [...]."""
+        z, total = self.maps[-1].inverse(z, c)
+        for each in reversed(self.maps[:-1]):
+            z, log_determinant = each.inverse(z, c)
+            total = total + log_determinant
+        return z, total
+
+
 class Pushforward(Distribution):
     """The law of flow(u) for u from `base`: log p(z) = log base(u) + log |du/dz|."""
 
     reparameterised = True
 
-    def __init__(self, base: Distribution, flow: CouplingFlow, c: Tensor | None = None) -> None:
+    def __init__(self, base: Distribution, flow: Map, c: Tensor | None = None) -> None:
         self.base, self.flow, self.c, self.event_dims = base, flow, c, 1
 
     @property
@@ -123,3 +187,25 @@ class Pushforward(Distribution):
     def icdf(self, u: Tensor) -> Tensor:
         """The flow's image of the base's quantiles: a map of the cube, though not dimension by dimension."""
         return self.flow(self.base.icdf(u), self.c)[0]
+
+
+class FullGaussian(Pushforward):
+    """N(mean, (whitening^T whitening)^-1) with any covariance, by the inverse of its Cholesky factor.
+
+    mean [..., D]; `whitening` [..., D, D] lower triangular with a positive diagonal: whitening (z - mean) is N(0, I).
+    """
+
+    def __init__(self, mean: Tensor, whitening: Tensor) -> None:
+        self.affine = Affine(full(mean), full(whitening))
+        zeros = torch.zeros_like(self.affine.mean)
+        super().__init__(DiagonalGaussian(zeros, zeros), self.affine)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.affine.mean
+
+    def take(self, index: Tensor) -> FullGaussian:
+        return FullGaussian(self.affine.mean[index], self.affine.whitening[index])
+
+    def icdf(self, u: Tensor) -> Tensor:
+        raise NotImplementedError("a Gaussian with correlations has no quantiles dimension by dimension")

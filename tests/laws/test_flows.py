@@ -57,3 +57,11 @@ def test_a_new_flow_is_its_base():
 def test_one_dimension_is_refused_in_words():
     with pytest.raises(VaekitError, match="at least 2 latent dimensions, not 1"):
         FlowPrior(1)
+
+
+@pytest.mark.parametrize("latent", range(2, 65))
+def test_two_layers_move_every_dimension(latent):
+    moved = set()
+    for layer in CouplingFlow(latent, 2, (4,)).layers:
+        moved |= set(layer.permutation[layer.pass_size :].tolist())
+    assert moved == set(range(latent))

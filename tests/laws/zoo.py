@@ -32,10 +32,10 @@ def make_vae(prior: type, posterior: type, likelihood: type, condition: int = 0,
     encoder = MLP(
         SHAPE, (posterior.outputs_per_latent * LATENT,), hidden=(8,), activation="tanh", condition=condition
     )
-    q = given(posterior, {"net": encoder})
+    q = given(posterior, {"net": encoder, "latent": LATENT, "width": 8})
     p = given(
         prior,
-        {"latent": LATENT, "posterior": q, "shape": SHAPE, "components": 4, "layers": 2, "hidden": (8,),
+        {"latent": LATENT, "posterior": q, "shape": SHAPE, "components": 4, "layers": 2, "hidden": (8,), "width": 8,
          "condition": condition},
     )  # fmt: skip
     channels = SHAPE[0] * likelihood.outputs_per_element(LEVELS)

@@ -15,6 +15,8 @@ from vaekit import (
     ConvEncoder,
     GatedMLP,
     ResidualMLP,
+    PatchDecoder,
+    PatchEncoder,
     ResNetDecoder,
     ResNetEncoder,
 )
@@ -31,7 +33,7 @@ SHAPES = [(1, 8, 8), (3, 32, 32), (1, 28, 20), (1, 9, 13), (2, 5, 1), (4, 1, 1)]
 @pytest.mark.parametrize(
     ("encoder", "decoder"),
     [(MLP, MLP), (ResidualMLP, ResidualMLP), (GatedMLP, GatedMLP), (ConvEncoder, ConvDecoder),
-     (ResNetEncoder, ResNetDecoder), (KerasEncoder, KerasDecoder)],
+     (ResNetEncoder, ResNetDecoder), (PatchEncoder, PatchDecoder), (KerasEncoder, KerasDecoder)],
 )  # fmt: skip
 def test_any_image_there_and_back(shape, condition, encoder, decoder):
     c = torch.randn(5, condition) if condition else None

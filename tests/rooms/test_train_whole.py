@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch._dynamo
 from torch import nn
-from train_kit import Line, digits, run, same, settings, vae
+from train_kit import Line, digits, left, run, same, settings, vae
 
+from vaekit import IWAE
 from vaekit.data import Batches, Preparation
 from vaekit.recipe import TrainSettings
 from vaekit.train import start
@@ -100,6 +101,34 @@ def test_a_compiled_run_stopped_within_an_epoch_resumes_bit_for_bit(tmp_path, tr
     done = run(tmp_path / "stopped", how, vae(), resume=True)
     assert done.reason == "finished"
     same(done.weights, straight.weights)
+
+
+def later(draws: int = 5) -> IWAE:
+    """One draw for the first half of training, then several."""
+    return IWAE(vae().model, draws=draws, after=0.5)
+
+
+def test_each_stage_of_an_objective_is_a_graph_of_its_own(tmp_path, traced):
+    how = {"epochs": 4, "drop_last": False, "batch_size": 16, "ema": 0.9}
+    whole = run(tmp_path / "whole", settings(compile=True, **how), later())
+    assert len(traced) == 2
+    parts = run(tmp_path / "parts", settings(**how), later())
+    for name, weight in parts.weights.items():
+        torch.testing.assert_close(whole.weights[name], weight, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_draws_that_come_later_are_taken_later_and_judged_by_always(tmp_path):
+    how = {"epochs": 4, "batch_size": 16}
+    one, many, both = (
+        run(tmp_path / name, settings(**how), objective)
+        for name, objective in (("one", later(1)), ("many", IWAE(vae().model, draws=5)), ("both", later()))
+    )
+    lines = [left(tmp_path / name)["metrics"] for name in ("one", "many", "both")]
+    for key in ("train_loss", "train_elbo"):  # as with one draw in the first half, and not in the second
+        assert [a[key] == b[key] for a, b in zip(lines[0], lines[2], strict=True)] == [True, True, False, False]
+    # validation takes all draws from the first epoch on: it is tighter than the same weights' ELBO
+    assert all(line["valid_bound"] > line["valid_elbo"] for line in lines[2])
+    assert one.steps == many.steps == both.steps
 
 
 def test_training_goes_on_where_the_step_cannot_be_compiled(tmp_path, monkeypatch):

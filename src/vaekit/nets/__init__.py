@@ -9,6 +9,7 @@ from vaekit.nets.constant import Constant
 from vaekit.nets.conv import ConvDecoder, ConvEncoder
 from vaekit.nets.keras import KerasDecoder, KerasEncoder
 from vaekit.nets.mlp import MLP, GatedMLP, ResidualMLP
+from vaekit.nets.patches import PatchDecoder, PatchEncoder
 from vaekit.nets.resnet import ResNetDecoder, ResNetEncoder
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "GatedMLP",
     "KerasDecoder",
     "KerasEncoder",
+    "PatchDecoder",
+    "PatchEncoder",
     "ResNetDecoder",
     "ResNetEncoder",
     "ResidualMLP",

@@ -25,6 +25,27 @@ class Objective(nn.Module):
     def __init__(self, model: VAE) -> None:
         super().__init__()
         self.model = model
+        self.frozen: tuple[str, ...] = ()
+
+    def freeze(self, *slots: str) -> None:
+        """Let these parts of the model ("prior", "likelihood", ...) keep their weights and buffers: they get no gradient
+        and stay in eval mode. Raises VaekitError for a prior that would change with the posterior all the same."""
+        if "prior" in slots and "posterior" not in slots and hasattr(self.model.prior, "apart"):
+            raise VaekitError(
+                f"{type(self.model.prior).__name__} is made of the posterior, so it cannot be frozen while that is "
+                "trained; freeze the posterior too, or take the prior apart from it (`apart`)"
+            )
+        self.frozen = slots
+        for slot in slots:
+            getattr(self.model, slot).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Objective:
+        """As of any module, but frozen parts stay in eval mode."""
+        super().train(mode)
+        for slot in self.frozen:
+            getattr(self.model, slot).eval()
+        return self
 
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Who learns what: each trainable parameter belongs to one player, and each player has its own optimiser.
@@ -33,6 +54,11 @@ class Objective(nn.Module):
         loss must be constant in the other players' parameters (`constant`, `detach`).
         """
         return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    def enter(self, t: float) -> int:
+        """Told before each step how far training is; the number of the stage that it is in, the same for all of the
+        stage's steps, which is compiled by itself. Most objectives have one."""
+        return 0
 
     def initialise(self, x: Tensor, c: Tensor | None, n_data: int) -> None:
         """Let every part start from a batch of training rows, once, before step 0."""

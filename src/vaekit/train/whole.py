@@ -57,19 +57,21 @@ class Whole:
         self.rate = torch.zeros((), device=device)  # 0-d tensors, so that a new value is no new graph
         self.toward = torch.zeros((), device=device)
         self.bf16 = torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16")
-        self._compiled: Callable[[Tensor, Tensor | None, Tensor], Row] | None = None
+        self._compiled: dict[int, Callable[[Tensor, Tensor | None, Tensor], Row]] = {}
 
-    @property
-    def runs(self) -> bool:
-        """Whether it has been compiled."""
-        return self._compiled is not None
+    def runs(self, stage: int) -> bool:
+        """Whether the step of this stage has been compiled."""
+        return stage in self._compiled
 
-    def __call__(self, raw: Tensor, c: Tensor | None, t: Tensor, rate: float, toward: float) -> Row:
-        """raw [B, ...] as stored, c [B, n] or None, t 0-d, the learning rate, and 1 - decay of the average."""
+    def __call__(
+        self, raw: Tensor, c: Tensor | None, t: Tensor, rate: float, toward: float, stage: int = 0
+    ) -> Row:
+        """raw [B, ...] as stored, c [B, n] or None, t 0-d, the learning rate, 1 - decay of the average, and the stage that
+        the objective is in."""
         self.rate.fill_(rate)
         self.toward.fill_(toward)
-        if self._compiled is not None:
-            return self._compiled(raw, c, t)
+        if stage in self._compiled:
+            return self._compiled[stage](raw, c, t)
         # now and not earlier: a resume puts others in their place
         self.moments = {name: self.updates.moments(name) for name in self.updates.names}
         _keep_compiled()
@@ -86,7 +88,7 @@ class Whole:
         compiled: Any = torch.compile(_own(self._take), fullgraph=True, options=options)
         with torch._dynamo.config.patch(trace_autograd_ops=True):
             row = compiled(raw, c, t)
-        self._compiled = compiled
+        self._compiled[stage] = compiled
         return row
 
     def _kept(self) -> list[Tensor]:
