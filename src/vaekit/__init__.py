@@ -14,18 +14,24 @@ from vaekit.errors import VaekitError
 _HOMES = {
     "vaekit.distributions": ("Distribution", "kl"),
     "vaekit.nets": (
-        "MLP", "Constant", "ConvDecoder", "ConvEncoder", "GatedMLP", "ResNetDecoder", "ResNetEncoder", "ResidualMLP",
+        "MLP", "Constant", "ConvDecoder", "ConvEncoder", "GatedMLP", "PatchDecoder", "PatchEncoder", "ResNetDecoder",
+        "ResNetEncoder", "ResidualMLP",
     ),
-    "vaekit.priors": ("FlowPrior", "MixturePrior", "StandardPrior", "VampPrior"),
-    "vaekit.posteriors": ("GaussianPosterior", "PointPosterior"),
+    "vaekit.priors": (
+        "FlowPrior", "FullMixturePrior", "HierarchicalPrior", "MixturePrior", "StandardPrior", "VampPrior",
+        "WhitenedFlowPrior",
+    ),
+    "vaekit.posteriors": ("GaussianPosterior", "HierarchicalPosterior", "PointPosterior"),
     "vaekit.likelihoods": (
         "AutoregressiveLikelihood", "BernoulliLikelihood", "BinomialLikelihood", "CategoricalLikelihood",
         "DiscretisedLogisticLikelihood", "GaussianLikelihood", "LaplaceLikelihood", "PoissonLikelihood",
     ),
     "vaekit.model": ("VAE", "Trace", "initialise"),
-    "vaekit.objectives": ("ELBO", "IWAE", "DReG"),
+    "vaekit.objectives": ("CIWAE", "ELBO", "IWAE", "MIWAE", "PIWAE", "DReG"),
     "vaekit.run": ("Run", "load"),
     "vaekit.train.fit": ("fit", "resume"),
+    "vaekit.bench": ("benchmark",),
+    "vaekit.train.prior": ("restore_prior",),
     "vaekit.members": ("fit_members", "resume_members", "sweep"),
     "vaekit.report": ("compare",),
     "vaekit.data": ("open_data",),
@@ -45,6 +51,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from vaekit.bench import benchmark
     from vaekit.data import open_data
     from vaekit.distributions import Distribution, kl
     from vaekit.likelihoods import (
@@ -66,12 +73,23 @@ if TYPE_CHECKING:
         ConvEncoder,
         GatedMLP,
         ResidualMLP,
+        PatchDecoder,
+        PatchEncoder,
         ResNetDecoder,
         ResNetEncoder,
     )
-    from vaekit.objectives import ELBO, IWAE, DReG
-    from vaekit.posteriors import GaussianPosterior, PointPosterior
-    from vaekit.priors import FlowPrior, MixturePrior, StandardPrior, VampPrior
+    from vaekit.objectives import CIWAE, ELBO, IWAE, MIWAE, PIWAE, DReG
+    from vaekit.posteriors import GaussianPosterior, HierarchicalPosterior, PointPosterior
+    from vaekit.priors import (
+        FlowPrior,
+        FullMixturePrior,
+        HierarchicalPrior,
+        MixturePrior,
+        StandardPrior,
+        VampPrior,
+        WhitenedFlowPrior,
+    )
     from vaekit.report.comparison import compare
     from vaekit.run import Run, load
     from vaekit.train.fit import fit, resume
+    from vaekit.train.prior import restore_prior

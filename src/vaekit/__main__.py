@@ -34,7 +34,7 @@ def choose_waiting(arguments: list[str]) -> None:
     if "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ:
         return
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    if arguments[:1] in (["train"], ["sweep"]):
+    if arguments[:1] in (["train"], ["sweep"], ["bench"]):
         os.environ["GOMP_SPINCOUNT"] = "10000"
 
 

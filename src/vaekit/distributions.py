@@ -71,6 +71,10 @@ class Distribution:
         """Map the uniform cube u in (0, 1)^event to this law. NotImplementedError where there is no closed form."""
         raise NotImplementedError(f"{type(self).__name__} has no closed-form quantiles")
 
+    def take(self, index: Tensor) -> Distribution:
+        """The laws of rows `index` [N] of a batch [M]: a law of batch shape [N]."""
+        raise NotImplementedError(f"rows of {type(self).__name__} cannot be taken")
+
     def detach(self) -> Distribution:
         """The same law with constant parameters (what DReG calls the stopped posterior)."""
         raise NotImplementedError(f"{type(self).__name__} cannot be detached")
@@ -111,6 +115,10 @@ class DiagonalGaussian(Distribution):
 
     def icdf(self, u: Tensor) -> Tensor:
         return self._mean + self.stddev * torch.special.ndtri(u)
+
+    def take(self, index: Tensor) -> DiagonalGaussian:
+        mean, log_variance = torch.broadcast_tensors(self._mean, self.log_variance)
+        return DiagonalGaussian(mean[index], log_variance[index], self.event_dims)
 
     def detach(self) -> DiagonalGaussian:
         return DiagonalGaussian(self._mean.detach(), self.log_variance.detach(), self.event_dims)
@@ -386,26 +394,28 @@ class PerUnit(Distribution):
 
 
 class Mixture(Distribution):
-    """A mixture over the last batch dimension of `components`: logits [M], components of batch shape [M]."""
+    """A mixture of M `components` (batch shape [M]) with the weights softmax(logits): logits [M], or [B, M] where each
+    of B rows weighs the same components its own way."""
 
-    def __init__(self, logits: Tensor, components: DiagonalGaussian) -> None:
+    PIECE = 1024  # draws at a time: each takes its component's covariance along, [D, D] where that is full
+
+    def __init__(self, logits: Tensor, components: Distribution) -> None:
         self.logits, self.components, self.event_dims = full(logits), components, 1
 
     @property
     def batch_shape(self) -> torch.Size:
-        return torch.Size()
+        return self.logits.shape[:-1]
 
     @property
     def mean(self) -> Tensor:
-        return (torch.softmax(self.logits, -1).unsqueeze(-1) * self.components.mean).sum(0)
+        return (torch.softmax(self.logits, -1).unsqueeze(-1) * self.components.mean).sum(-2)
 
     def sample(self, shape: tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
-            count = math.prod(shape)
-            chosen = torch.multinomial(torch.softmax(self.logits, -1), count, replacement=True)  # [N]
-            mean, log_variance = torch.broadcast_tensors(self.components.mean, self.components.log_variance)
-            draw = DiagonalGaussian(mean[chosen], log_variance[chosen]).sample()  # [N, D]
-            return draw.reshape(*shape, draw.shape[-1])
+            weights = torch.softmax(self.logits, -1).reshape(-1, self.logits.shape[-1])  # [B, M]
+            chosen = torch.multinomial(weights, math.prod(shape), replacement=True).T.reshape(-1)  # [N B]
+            draw = torch.cat([self.components.take(piece).sample() for piece in chosen.split(self.PIECE)])
+            return draw.reshape(*shape, *self.batch_shape, draw.shape[-1])
 
     def log_prob(self, value: Tensor) -> Tensor:
         return torch.logsumexp(self._each(value) + torch.log_softmax(self.logits, -1), -1)
@@ -416,7 +426,7 @@ class Mixture(Distribution):
         Written out, (z - m)^2 / v is one matrix product of (z^2, z) with (1 / v, -2 m / v): eighteen times faster
         than [..., M, D] elementwise at M = 500. It cancels, so it is done in float64, where there is float64.
         """
-        if value.device.type == "mps":
+        if value.device.type == "mps" or not isinstance(self.components, DiagonalGaussian):
             return self.components.log_prob(value.unsqueeze(-2))
         z = value.double()
         mean, log_variance = torch.broadcast_tensors(

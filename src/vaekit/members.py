@@ -273,31 +273,17 @@ def _train(
 def _one(
     recipe: Recipe, path: Path, opener: _Opener, changes: list[str], allow: Collection[str], progress: bool | None
 ) -> Run:  # fmt: skip
-    """A member's run: kept if it is trained, resumed if it was begun, else started."""
-    from vaekit.run import RunFolder, load
-    from vaekit.train import fit
+    """A member's run."""
     from vaekit.train.given import voice
+    from vaekit.train.onward import onward
 
-    folder, say = RunFolder(path), voice(progress)
-    if not (folder.recipe.is_file() and folder.contract.is_file()):
-        for left in (folder.metrics, folder.recipe, folder.contract):  # of a start that was cut short
-            left.unlink(missing_ok=True)
-        return fit.begin(recipe, opener.of(recipe), path, say, allow=allow, progress=progress)
-    if not changes and opener.moved is None and _trained(folder, allow):
-        say(f"{path} is trained, and kept")
-        run = load(path, allow=allow)
-        if opener.data is not None:
-            run.own = opener.of(recipe)  # an array has no path to be opened from again
-        return run
-    again = opener.of(recipe) if opener.moved is None else opener.moved  # a path, which the run then notes
-    return fit.resume(path, set=changes, data=again, allow=allow, progress=progress)
-
-
-def _trained(folder: RunFolder, allow: Collection[str]) -> bool:
-    """Whether all epochs are done and the last picture is there."""
-    settings, lines = folder.read_recipe(allow).train, folder.read_metrics()
-    whole = folder.weights.is_file() and (not settings.pictures or (folder.pictures / "curves.png").is_file())
-    return bool(lines) and lines[-1]["epoch"] == settings.epochs and whole
+    run = onward(
+        recipe, path, lambda: opener.of(recipe), voice(progress), changes=changes, moved=opener.moved, allow=allow,
+        progress=progress,
+    )  # fmt: skip
+    if opener.data is not None:
+        run.own = opener.of(recipe)  # an array has no path to be opened from again
+    return run
 
 
 def _page(plan: Plan, folder: Path, runs: Mapping[str, Run], say: Any, progress: bool | None) -> None:

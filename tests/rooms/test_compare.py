@@ -143,6 +143,7 @@ def test_the_numbers_are_those_kept_in_the_runs_and_the_best_are_marked(runs, pa
     row("from (2, −2) to (2.1, −2.1)", [one["smoothness"]["pair"] for one in codes], "{:.4f}", None)
     holes = [100 * one["holes"]["prior"]["holes"] for one in codes]
     row("holes: prior draws where no code lives", holes, "{:.1f} %", min)
+    row("MMD² of codes and prior", [one["prior"]["mmd"]["value"] for one in codes], "{:.4f}", None)
 
 
 def test_differences_are_paired_row_by_row(runs, page):
@@ -169,6 +170,16 @@ def test_readings_are_used_again_and_those_of_other_weights_are_not_believed(run
     os.utime(folders[1] / "model.safetensors", (seconds, seconds))
     second = vaekit.compare(folders, tmp_path / "2.html").read_text(encoding="utf-8")
     assert "12,345.00" not in second and kept(vaekit.load(folders[1]), "evaluation")["distortion"] < 1000
+
+
+def test_latent_readings_of_an_older_version_are_read_without_what_they_lack(runs, page, tmp_path):
+    folders = [shutil.copytree(runs[name].path, tmp_path / name) for name in ("ae", "vae")]
+    told = kept(vaekit.load(folders[1]), "latents")
+    del told["prior"], told["dimensions"]
+    (folders[1] / "latents.json").write_text(json.dumps(told | {"schema": 2}))
+    table = Table(vaekit.compare(folders, tmp_path / "old.html"))
+    assert kept(vaekit.load(folders[1]), "latents")["schema"] == 2
+    assert [shown for shown, _ in table.rows["MMD² of codes and prior"]][1] == "–"
 
 
 def test_one_seed_is_one_page_and_noise_elsewhere_is_left_alone(runs, page, tmp_path):

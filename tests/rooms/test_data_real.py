@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vaekit import VaekitError
 from vaekit.data import known_name, open_data
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -94,6 +95,33 @@ def test_static_mnist_is_larochelles():
     data = open_data(REAL / "binarized-mnist")
     for name, split in data.splits.items():
         assert known_name(split.hash(data.contract)) == f"static MNIST {name}"
+
+
+@needs_real
+@pytest.mark.parametrize(("name", "rows"), [("dna", 1186), ("mushrooms", 5624)])
+def test_uci_rows_are_known_by_their_hash(name, rows, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAEKIT_DATA", str(REAL))
+    data = open_data(name)
+    assert data.contract.source == name
+    assert known_name(data.test.hash(data.contract)) == f"UCI {name} test, {rows:,} rows"
+
+
+@needs_real
+def test_static_mnist_by_name_keeps_its_splits(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAEKIT_DATA", str(REAL))
+    data = open_data("static-mnist")
+    assert data.contract.shape == (1, 28, 28) and data.contract.source == "static-mnist"
+    assert known_name(data.test.hash(data.contract)) == "static MNIST test"
+
+
+@pytest.mark.parametrize("name", ["static-mnist", "dna", "mushrooms"])
+def test_bits_that_nobody_fetches_say_where_to_put_them(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VAEKIT_DATA", raising=False)
+    with pytest.raises(VaekitError, match=rf"^{name} is not on this machine.*npz.*VAEKIT_DATA"):
+        open_data(name)
 
 
 @needs_real

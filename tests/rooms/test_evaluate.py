@@ -1,5 +1,6 @@
 """`evaluate` and the pictures a run ends with, on real data: fields others read, numbers known beforehand."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from vaekit import (
     MLP,
     VAE,
+    AutoregressiveLikelihood,
     BernoulliLikelihood,
     BinomialLikelihood,
+    DiscretisedLogisticLikelihood,
     FlowPrior,
     GaussianLikelihood,
     GaussianPosterior,
@@ -114,7 +117,8 @@ def test_a_point_posterior_has_a_distortion_and_says_why_nothing_else():
     result = evaluate(model, split, contract)
     assert result["elbo"] is result["rate"] is result["nll"] is result["mutual_information"] is None
     assert result["distortion"] > 0 and result["draws"] == 1
-    assert "PointPosterior has no density" in result["reason"]
+    assert "PointPosterior has no density" in result["reason"] and "--refit-encoder" in result["reason"]
+    assert result["warnings"] == []
 
 
 def test_bernoulli_on_grey_values_gets_no_nll_and_bits_do():
@@ -134,6 +138,73 @@ def test_bernoulli_on_grey_values_gets_no_nll_and_bits_do():
     result = evaluate(model, split, bits, k=(1, 10))
     assert result["reason"] is None and result["nll"][1]["value"] > 0 and result["binarized"] == "dynamic"
     assert result["data_hash"] == split.frozen(bits).hash(bits)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "kind", "levels", "measure", "decoder"),
+    [
+        ("BernoulliLikelihood", "binary", 1, "probability", "factorised"),
+        ("AutoregressiveLikelihood", "binary", 1, "probability", "autoregressive"),
+        ("BinomialLikelihood", "levels", 16, "probability", "factorised"),
+        ("DiscretisedLogisticLikelihood", "levels", 16, "probability", "factorised"),
+        ("GaussianLikelihood", "levels", 16, "density", "factorised"),
+    ],
+)
+def test_the_object_says_what_was_weighed_and_by_which_class_of_decoder(
+    likelihood, kind, levels, measure, decoder
+):
+    _, split = digits(40)
+    binarize = "dynamic" if kind == "binary" else None
+    contract = Contract(
+        "digits", (1, 8, 8), kind, 0, 16, levels, (0.0,), (16.0,), "uint8", binarize=binarize, rows={"train": 1437}
+    )  # fmt: skip
+    net = MLP((2,), (1, 8, 8))
+    made = {
+        "BernoulliLikelihood": lambda: BernoulliLikelihood(net),
+        "AutoregressiveLikelihood": lambda: AutoregressiveLikelihood(net, (1, 8, 8), hidden=()),
+        "BinomialLikelihood": lambda: BinomialLikelihood(net, 16),
+        "DiscretisedLogisticLikelihood": lambda: DiscretisedLogisticLikelihood(net, 16),
+        "GaussianLikelihood": lambda: GaussianLikelihood(net, divisor=(16.0,)),
+    }
+    model = VAE(StandardPrior(2), GaussianPosterior(MLP((1, 8, 8), (4,))), made[likelihood]())
+    result = evaluate(model, split, contract, k=(1, 20))
+    told = (
+        result["likelihood"],
+        result["decoder"],
+        result["measure"],
+        result["kind"],
+        result["binarized"],
+        result["dequantized"],
+    )
+    assert told == (likelihood, decoder, measure, kind, binarize, None)
+    assert (result["bits_per_dimension"] is None) == (measure == "density")
+    assert any("without dequantisation" in text for text in result["warnings"]) == (measure == "density")
+    # the hash is that of what was weighed: the fixed bits, or the rows as they are stored
+    assert result["data_hash"] == split.frozen(contract).hash(contract)
+    bits = np.packbits(split.frozen(contract).x != 0)
+    raw = np.ascontiguousarray(split.x).tobytes()
+    assert result["data_hash"] == hashlib.sha256(bits.tobytes() if kind == "binary" else raw).hexdigest()
+
+
+def test_an_nll_that_rests_on_few_draws_is_not_trusted_and_the_reader_hears_what_to_do():
+    contract, split = digits()
+    model = model_of(StandardPrior(2), 2)
+    model.posterior = GaussianPosterior(Ignores(torch.tensor([0.0, 0.0, 3.0, 3.0])))  # far too wide
+    with torch.no_grad():
+        for p in model.likelihood.parameters():
+            p.mul_(4)
+    result = evaluate(model, split, contract, k=(1, 200))
+    assert [entry["trusted"] for entry in result["nll"]] == [False, False]
+    (warning,) = result["warnings"]
+    assert "fewer than 10 of its 200 draws" in warning
+    assert "--k" in warning and "--ais" in warning and "--refit-encoder" in warning
+    # a posterior that is the truth: here codes say nothing, and so all draws are worth the same
+    model.posterior = GaussianPosterior(Ignores(torch.zeros(4)))
+    with torch.no_grad():
+        for p in model.likelihood.parameters():
+            p.zero_()
+    result = evaluate(model, split, contract, k=(1, 200))
+    assert [entry["trusted"] for entry in result["nll"]] == [False, True] and result["warnings"] == []
 
 
 def test_densities_of_real_rows_have_no_bits_and_may_be_negative():

@@ -69,6 +69,36 @@ def test_the_numbers_say_what_is_so(runs, judged):
     assert judged["vae"]["items"]["floor"] == judged["ae"]["items"]["floor"]
 
 
+def test_dimensions_are_told_where_there_is_a_law_and_against_the_prior_always(runs, judged):
+    for name, result in judged.items():
+        prior, told = result["prior"], result["dimensions"]
+        assert len(prior["kolmogorov_smirnov"]) == len(prior["wasserstein"]) == len(told["activity"]) == 2
+        assert prior["mmd"]["n"] == 180 and prior["mmd"]["floor"] > 0
+        assert told["active_units"] == sum(each > 0.01 for each in told["activity"])
+        text = runs[name].table_of(result, "latents")
+        assert f"active units    {told['active_units']} of 2" in text and "holes" in text
+    assert judged["ae"]["dimensions"]["kl"] is judged["ae"]["dimensions"]["surgery"] is None
+    evaluation = runs["vae"].evaluate(k=(1,))
+    told = judged["vae"]["dimensions"]
+    assert told["kl"] == pytest.approx(evaluation["kl_per_dimension"], rel=1e-4)  # 180 rows: all of the split
+    assert told["active_units"] == evaluation["active_units"]
+    apart = told["surgery"]
+    assert apart["rate"] == pytest.approx(evaluation["rate"], abs=0.3)  # a draw a row
+    assert apart["mutual_information"] == pytest.approx(evaluation["mutual_information"]["value"], abs=0.2)
+    assert apart["mutual_information"] + apart["marginal_kl"] == pytest.approx(apart["rate"])
+    assert (
+        judged["ae"]["prior"]["mmd"]["value"] > judged["vae"]["prior"]["mmd"]["value"]
+    )  # no rate binds its codes
+
+
+def test_a_prior_that_does_not_factorise_leaves_the_information_of_a_dimension(tmp_path):
+    run = vaekit.fit("digits", recipe="vamp", latent=3, output=tmp_path / "r", set=FEW)
+    told = run.latents()["dimensions"]
+    assert told["kl"] is None and len(told["surgery"]["mutual_information_per_dimension"]) == 3
+    assert told["surgery"]["marginal_kl_per_dimension"] is None
+    assert told["surgery"]["marginal_kl"] is not None and told["surgery"]["total_correlation"] is not None
+
+
 def test_a_seed_repeats_itself_and_leaves_model_and_generator_as_they_were(runs, judged):
     run, state = runs["vae"], torch.get_rng_state()
     run.model.train()
@@ -143,7 +173,9 @@ def test_a_model_without_a_latent_has_its_samples_judged(tmp_path):
         set=["likelihood.kind=AutoregressiveLikelihood", "likelihood.hidden=[40]", *FEW],
     )  # fmt: skip
     result = run.latents()
-    assert [result[name] for name in ("error", "cloud", "holes", "probes", "smoothness")] == [None] * 5
+    absent = "error", "cloud", "holes", "prior", "dimensions", "probes", "smoothness"
+    assert [result[name] for name in absent] == [None] * 7
+    assert "no codes" in run.table_of(result, "latents")
     assert {k for k, v in result["items"].items() if isinstance(v, dict)} == {"floor", "samples"}
     assert result["items"]["are"] == "draws"
     assert np.load(run.path / "latents.npz")["squared_error"].size == 0

@@ -3,7 +3,7 @@
 Results go to stdout, progress and messages to stderr. Every command that writes takes `-o` and `--seed`.
 """
 
-from vaekit.commands import arithmetic, codes, facts, judge, pages, training, walk  # noqa: F401 - each file puts its commands on `app`
+from vaekit.commands import arithmetic, bench, codes, facts, judge, pages, prior, training, walk  # noqa: F401 - each file puts its commands on `app`
 from vaekit.commands.app import app
 
 __all__ = ["app"]

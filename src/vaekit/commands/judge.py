@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from vaekit.commands.app import Allow, Seed, Split, app
+from cyclopts import Parameter
+
+from vaekit.commands.app import Allow, Count, Seed, Set, app
 from vaekit.commands.results import numbers, opened_run
+from vaekit.errors import VaekitError
 
 
 @app.command
 def evaluate(
-    run: Path, data: str | None = None, /, *, split: Split = "test", k: str = "1,10,100,1000",
+    run: Path, data: str | None = None, /, *, what: str = "nats",
+    split: Literal["train", "valid", "test", "all"] = "test", k: str = "1,10,100,1000",
     binarize: Literal["dynamic", "static"] | None = None, limit: int | None = None, label: str | None = None,
+    ais: Count | None = None, ais_steps: Count = 250, ais_from: Literal["posterior", "prior"] = "posterior",
+    refit_encoder: Annotated[bool, Parameter(negative=())] = False, set_: Set = None, inception: Path | None = None,
     json: bool = False, seed: Seed = 0, device: Literal["auto", "cpu", "cuda", "mps"] = "cpu", allow: Allow = None,
 ) -> None:  # fmt: skip
-    """ELBO, rate, distortion, importance-weighted NLL at several k with standard error, active units.
+    """How good a run is: nats (ELBO, rate, distortion, NLL at several k with standard error), codes, samples, copies.
 
     Parameters
     ----------
@@ -23,18 +29,36 @@ def evaluate(
         A run folder, or its model.safetensors.
     data
         A path or name; without it the run's own data.
+    what
+        Readings, with commas: nats; latents (codes against the prior, what they tell); samples (how near they come to
+        held-out rows, beside what training rows do); copies (whether samples repeat training rows);
+        disentanglement (dimensions against the factors that sprites are made from; minutes).
     split
-        Which split of the data.
+        Which split of the data, or all of them.
     k
-        Numbers of draws, with commas; 5000 is what papers report.
+        Of nats: numbers of draws, with commas; 5000 is what papers report.
     binarize
-        Judge on bits, for a run trained on grey values under a Bernoulli.
+        Of nats: judge on bits, for a run trained on grey values under a Bernoulli.
     limit
-        At most so many rows.
+        Of nats: at most so many rows.
     label
-        For a label-conditional run: the label of rows that have none.
+        Of nats, for a label-conditional run: the label of rows that have none.
+    ais
+        Of nats: anneal log p(x) of so many rows (100 tell much; minutes), to know how far the NLL lies over the truth.
+    ais_steps
+        Of --ais: temperatures; more are tighter and take longer.
+    ais_from
+        Of --ais: what annealing starts from. The prior serves a run without a stochastic encoder, and is less tight.
+    refit_encoder
+        Of nats: with the encoder trained further on the training rows (DReG, 8 draws, 3,000 steps), decoder and prior
+        frozen: the same model under a tighter bound. It is kept in RUN/refitted, so the next call finds it there.
+    set_
+        Override a setting of that training: --set train.epochs=20 --set objective.draws=16.
+    inception
+        Of samples: a file of Inception's weights (pt_inception-2015-12-05-6726825d.pth of pytorch-fid, or the same as
+        safetensors), for the FID. Nothing in it is run.
     json
-        Print one JSON object instead of a table.
+        Print one JSON object instead of a table; of several readings, with a key for each.
     seed
         The seed of the draws.
     device
@@ -42,16 +66,41 @@ def evaluate(
     """
     import json as j
 
+    from vaekit.run.telling import wanted
+
+    names = wanted(what)
+    for option, given in (
+        ("--binarize", binarize), ("--limit", limit), ("--label", label), ("--refit-encoder", refit_encoder or None),
+        ("--ais", ais),
+    ):  # fmt: skip
+        if given is not None and "nats" not in names:
+            raise VaekitError(f"{option} is for nats, and --what {what} has none: leave it out, or add nats")
+    if inception is not None and "samples" not in names:
+        raise VaekitError(f"--inception is for samples, and --what {what} has none: add samples")
+    if set_ and not refit_encoder:
+        raise VaekitError("--set changes how --refit-encoder trains; add that, or leave --set out")
     opened = opened_run(run, allow)
-    result = opened.evaluate(
-        data,
-        split=split,
-        k=numbers(k, "--k"),
-        binarize=binarize,
-        limit=limit,
-        seed=seed,
-        device=device,
-        label=label,
-        progress=True,
-    )
-    print(j.dumps(result, indent=2) if json else opened.table_of(result))
+    judged = opened.refit_encoder(set=set_ or (), progress=True) if refit_encoder else opened
+    found = {}
+    for name in names:
+        if name == "nats":
+            found[name] = judged.evaluate(
+                data,
+                split=split,
+                k=numbers(k, "--k"),
+                binarize=binarize,
+                limit=limit,
+                seed=seed,
+                device=device,
+                label=label,
+                ais=ais and {"images": ais, "steps": ais_steps, "start": ais_from},
+                progress=True,
+            )
+        else:
+            reading = getattr(opened, name)
+            more = {"inception": inception} if name == "samples" else {}
+            found[name] = reading(data, split=split, seed=seed, device=device, progress=True, **more)
+    if json:
+        print(j.dumps(found if len(names) > 1 else found[names[0]], indent=2))
+    else:
+        print("\n\n".join(opened.table_of(result, name) for name, result in found.items()))

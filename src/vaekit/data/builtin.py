@@ -1,4 +1,4 @@
-"""Data by name: the digits that scikit-learn ships, MNIST and Fashion-MNIST."""
+"""Data by name: the digits that scikit-learn ships, MNIST, Fashion-MNIST, sets of bits, and sprites, which are drawn."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vaekit.data import cache, idx, progress
-from vaekit.data.raw import Part, Raw
+from vaekit.data import bits, cache, idx, progress, sprites
+from vaekit.data.raw import Options, Part, Raw
 from vaekit.errors import VaekitError
 from vaekit.files import atomic
 
-NAMES = ("digits", "mnist", "fashion-mnist")
+NAMES = ("digits", "mnist", "fashion-mnist", "sprites", *bits.NAMES)
 FASHION = tuple(
     ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 )
@@ -53,10 +53,14 @@ _SUMS = {
 }
 
 
-def open_builtin(name: str) -> Raw:
+def open_builtin(name: str, options: Options) -> Raw:
     """Data by one of `NAMES`."""
     if name == "digits":
         return _digits()
+    if name == "sprites":
+        return sprites.open_sprites(options)
+    if name in bits.NAMES:
+        return bits.open_bits(name, options)
     raw = idx.open_idx(find(name))
     raw.names = FASHION if name == "fashion-mnist" else None
     return raw

@@ -35,7 +35,8 @@ class Contract:
     `shape` (C, H, W) or (F,); `low`, `high` the range in data units; `levels` n for values 0..n (1 for
     binary, 255 for 8-bit, categories - 1), 0 where there is none; `offset`, `divisor` of length 1 or F;
     `rows` by split; `hash` SHA-256 over the splits' rows as stored; `dtype` of the stored rows;
-    `categories` the words of each column, `labels` the names of the classes.
+    `categories` the words of each column, `labels` the names of the classes; `factors` what the rows were made from,
+    where that is known, and how many values each has.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Contract:
     categories: tuple[tuple[str, ...], ...] = ()
     binarize: str | None = None
     preparation: tuple[str, ...] = ()
+    factors: Mapping[str, int] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
     split: str = ""
     hash: str = ""
@@ -175,6 +177,8 @@ class Contract:
         parts = [f"{self.source}: {sum(self.rows.values()):,} {what} {size}", f"{name} ({likelihood})"]
         if self.labels:
             parts.append(f"{len(self.labels)} labels")
+        if self.factors:
+            parts.append(f"factors {', '.join(f'{name} {n}' for name, n in self.factors.items())}")
         if len(self.rows) > 1:
             parts.append(f"split {'/'.join(map(str, self.rows.values()))} {self.split}".rstrip())
         parts.append(f"sha256 {self.hash[:8]}…")
@@ -182,7 +186,7 @@ class Contract:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` gives the contract back."""
-        return {"schema": SCHEMA, **asdict(self), "rows": dict(self.rows)}
+        return {"schema": SCHEMA, **asdict(self), "factors": dict(self.factors), "rows": dict(self.rows)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Contract:

@@ -20,6 +20,8 @@ known_hashes: dict[str, str] = {
     "static MNIST train": "727146c35424b019f3e350e1e69faa05644a0abaf787e3f4e1a9632220a13906",
     "static MNIST valid": "a256ac44ae26be720fad8616a05ed6ecfd1619930d9a208379bb2a4405df5b6d",
     "static MNIST test": "9fcd8da6f0fdf09b2ba30fe63a0bb784042a0de82563172530229b983e294ff2",
+    "UCI dna test, 1,186 rows": "54494c89824f6bfe37b37cf5f3056f88f0320e76d4434f780c63060f55910750",
+    "UCI mushrooms test, 5,624 rows": "de4f74441a3f07d6acc13aaa572e67e6e101551d99bee7d668c340e5ce720256",
 }
 
 

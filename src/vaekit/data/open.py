@@ -40,7 +40,7 @@ def open_data(
 ) -> Data:
     """Open data by name or path, or what Python holds.
 
-    `source`: "digits", "mnist", "fashion-mnist"; a folder, zip or tar of images, one image, idx, .npy, .npz,
+    `source`: "digits", "mnist", "fashion-mnist", "sprites"; a folder, zip or tar of images, one image, idx, .npy, .npz,
     .csv, .parquet; an array, tensor, (x, y), mapping of splits, DataFrame or torch Dataset.
     `size` N or "HxW": images are scaled to cover it and centre cropped. `grey` turns colour grey.
     `binarize` "dynamic" (afresh at each access) or "static" (once). `limit` rows a split at most.
@@ -96,6 +96,7 @@ class _Opened:
     x: dict[str, Any]
     label: dict[str, np.ndarray | None]
     places: dict[str, np.ndarray]
+    factors: dict[str, np.ndarray | None]
     split: str
     notes: list[str]
 
@@ -115,13 +116,14 @@ def _split(raw: Raw, numbered: classes.Numbered, options: Options, name: str) ->
             where, sentence = assign(counts, seed=options.seed, valid=options.valid, last=raw.last)
         except VaekitError as error:
             raise VaekitError(f"{name}: {error}") from None
-    opened = _Opened(name, raw, {}, {}, {}, sentence, [])
+    opened = _Opened(name, raw, {}, {}, {}, {}, sentence, [])
     before = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
     for split, (part, index) in where.items():
         index = limited(index, counts[part], options.limit, options.seed)
         opened.x[split], label = take(raw.parts[part].x, index), numbered.get(part)
         opened.label[split] = None if label is None else label[index]
-        places = raw.parts[part].places
+        places, factors = raw.parts[part].places, raw.parts[part].factors
+        opened.factors[split] = None if factors is None else factors[index]
         opened.places[split] = (np.arange(counts[part]) + before[part] if places is None else places)[index]
     if options.limit is not None:
         opened.notes.append(f"at most {options.limit:,} rows a split, drawn by seed {options.seed}")
@@ -206,6 +208,7 @@ def _first(
         labels=names,
         columns=raw.columns,
         categories=raw.categories,
+        factors=raw.factors,
         binarize=binarize,
         preparation=tuple(notes),
         split=opened.split,
@@ -224,7 +227,13 @@ def _again(opened: _Opened, surveys: dict[str, kinds.Survey], contract: Contract
         opened.x[split] = kinds.convert(x, contract.dtype, times)
         if times != 1.0:
             contract.check(opened.x[split], opened.name)
-    own = replace(contract, source=opened.name, preparation=tuple(opened.notes), split=opened.split)
+    own = replace(
+        contract,
+        source=opened.name,
+        factors=opened.raw.factors,
+        preparation=tuple(opened.notes),
+        split=opened.split,
+    )
     return _data(own, opened)
 
 
@@ -266,7 +275,9 @@ def _data(contract: Contract, opened: _Opened) -> Data:
     for name in (*SPLITS, "all"):
         if name in opened.x:
             bits = contract.kind == "binary" and contract.binarize is None
-            split = Split(opened.x[name], opened.label[name], name, bits, opened.places[name])
+            split = Split(
+                opened.x[name], opened.label[name], name, bits, opened.places[name], opened.factors[name]
+            )
             splits[name] = split.frozen(contract) if contract.binarize == "static" else split
     bits = contract.kind == "binary" and contract.binarize != "dynamic"
     total = hashlib.sha256()

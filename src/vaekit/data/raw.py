@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,12 @@ class Options:
 @dataclass
 class Part:
     """Rows x [N, ...] as read, their labels [N] as read, or None, and their `places` in the source, where these are not
-    simply counted through."""
+    simply counted through; `factors` int64 [N, F], the values of what they were made from, where that is known."""
 
     x: Any
     label: np.ndarray | None = None
     places: np.ndarray | None = None
+    factors: np.ndarray | None = None
 
 
 @dataclass
@@ -50,7 +52,8 @@ class Raw:
     """A source as read. `parts` by split name, or one part "all"; `notes` are sentences on what was done.
 
     `split` is set where the reader has split already; `last` where validation is the last training rows;
-    `files` where the rows are image files, to what holds them.
+    `files` where the rows are image files, to what holds them; `factors` the names of the parts' factors, and how many
+    values each has.
     """
 
     parts: dict[str, Part]
@@ -63,6 +66,7 @@ class Raw:
     split: str | None = None
     ready: bool = False  # images: decoded, sized and [N, C, H, W] already
     files: Path | None = None
+    factors: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_size(size: Any) -> tuple[int, int] | None:

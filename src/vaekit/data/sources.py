@@ -24,7 +24,7 @@ _EXPECTED = "images, a zip or tar of images, idx, .npy, .npz, .csv or .parquet"
 def load(source: Any, options: Options) -> tuple[Raw, str]:
     """Read any source: (what it holds, its bare name)."""
     if isinstance(source, str) and source in builtin.NAMES:
-        return builtin.open_builtin(source), source
+        return builtin.open_builtin(source, options), source
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         if not str(source) or not path.exists():

@@ -42,6 +42,7 @@ class Split:
 
     `bits` says that x is binary already, so that `frozen` has nothing to draw. `places` int64 [N] are the rows'
     numbers in the source, from 0 over its train, valid and test rows; of images, over its files in natural order.
+    `factors` int64 [N, F] are the values of what the rows were made from, in the order of the contract's `factors`.
     """
 
     x: Any
@@ -49,6 +50,7 @@ class Split:
     name: str
     bits: bool = False
     places: np.ndarray | None = None
+    factors: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x)

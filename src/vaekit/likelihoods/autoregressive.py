@@ -64,6 +64,7 @@ class AutoregressiveLikelihood(Likelihood):
 
     kinds = ("binary",)
     needs_latent = False
+    factorised = False
     logits = True
 
     def __init__(

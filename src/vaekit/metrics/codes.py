@@ -64,7 +64,7 @@ def chosen(n: int, most: int, seed: int) -> np.ndarray:
 def subset(split: Split, index: np.ndarray) -> Split:
     """Rows of a split, copied."""
     label = None if split.label is None else split.label[index]
-    return replace(split, x=split.rows(index), label=label, places=None)
+    return replace(split, x=split.rows(index), label=label, places=None, factors=None)
 
 
 def mean_codes(model: VAE, reader: Reader, advance: Advance) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,9 +16,9 @@ from vaekit.metrics.frechet import frechet
 
 if TYPE_CHECKING:
     from vaekit.data import Contract
-    from vaekit.metrics.features import Features
     from vaekit.model import VAE
 
+Eye = Callable[[Tensor], tuple[Tensor, Tensor | None]]  # as `features.Features`: x -> features, probabilities
 STEP = 0.1
 PAIR = ((2.0, -2.0), (2.1, -2.1))  # the two points of the plane that tutorials compare
 
@@ -33,12 +35,19 @@ class Look:
         """The mean over items of the probability of the likeliest label."""
         return None if self.probabilities is None else float(self.probabilities.amax(1).double().mean())
 
+    def accuracy(self, label: np.ndarray) -> float | None:
+        """How many of the items' labels [N] a classifier gets right; those below 0 are unknown and stay out."""
+        known = label >= 0
+        if self.probabilities is None or not known.any():
+            return None
+        return float((self.probabilities.argmax(1).numpy() == label)[known].mean())
+
     def against(self, real: Look) -> dict[str, Any]:
         """How far these items are from real ones, of which there are as many."""
         return {"frechet": frechet(self.features, real.features), "confidence": self.confidence}
 
 
-def looked_at(features: Features, reader: Reader, advance: Advance) -> Look:
+def looked_at(features: Eye, reader: Reader, advance: Advance) -> Look:
     """Rows as they are."""
     seen = []
     for x, _ in reader.chunks():
@@ -55,7 +64,7 @@ class Decoder:
         self.model, self.contract, self.reader = model, contract, reader
         self.drawn = contract.kind == "binary"
 
-    def look(self, z: Tensor, features: Features, advance: Advance) -> Look:
+    def look(self, z: Tensor, features: Eye, advance: Advance) -> Look:
         """Decode z [N, D], the n-th under the condition of row n."""
         seen, start = [], 0
         for x, c in self.reader.chunks():

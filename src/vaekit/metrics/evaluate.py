@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,19 @@ from vaekit.devices import chosen
 from vaekit.errors import VaekitError
 from vaekit.files import atomic, write_text
 from vaekit.measures import active_units
-from vaekit.metrics.reading import Readings, checked, gives_density, prepared, read
+from vaekit.metrics.ais import Annealed, Annealing, annealed, refuse
+from vaekit.metrics.reading import Readings, checked, gives_density, prepared, read, rows_of
 from vaekit.metrics.weighing import Precision
 from vaekit.model import VAE
 
 if TYPE_CHECKING:
     from vaekit.data import Contract, Split
+
+# An effective sample size n says that the average of the weights has a relative variance of about 1/n, and to second
+# order the bound lies half of that under log p(x) (Domke and Sheldon 2018, https://arxiv.org/abs/1808.09034, theorem 3):
+# 0.05 nats at ten, and under ten the series itself says nothing. More is no proof: a posterior that misses a part of the
+# truth gives weights that are alike, and annealing finds out.
+FEW = 10
 
 
 def evaluate(
@@ -38,6 +45,8 @@ def evaluate(
     precision: Precision = "fp32",
     progress: bool = False,
     save: str | Path | None = None,
+    about: Mapping[str, Any] | None = None,
+    ais: Annealing | None = None,
 ) -> dict[str, Any]:
     """Judge a model on a split: the object that `vaekit evaluate --json` prints, in nats an image.
 
@@ -46,7 +55,9 @@ def evaluate(
     where there is an NLL, 10 where there is none. `memory`: bytes that the decoder's widest layer may take
     at a time on each core (default 1.5 MiB on a CPU, so that it stays in the cache, 512 MiB elsewhere). `precision`:
     what draws are decoded in, "bf16" for a model that was trained in it; encoder, densities and sums are not rounded.
-    `save`: a folder that gets `evaluation.json` and `per_image.npz`.
+    `save`: a folder that gets `evaluation.json` and `per_image.npz`. `about`: what the caller knows of the model, which
+    the object then says too. `ais`: anneal log p(x) of some rows, to know how far the bound lies from it; what comes
+    before is saved first.
 
     Draws are decoded on as many cores as torch has threads. Neither their number nor `memory` changes a draw.
 
@@ -59,26 +70,39 @@ def evaluate(
         raise VaekitError(f"draws is {draws}; give at least 1")
     frozen = split.frozen(contract)
     place = torch.device(chosen(device)) if device is not None else next(model.parameters()).device
+    if ais is not None:
+        if not gives_density(model, contract):
+            raise VaekitError(f"--ais needs a likelihood, and {_cross_entropy(model, contract)}")
+        refuse(model, ais)
     with prepared(model, place, seed):
         seen = read(
             model, frozen, contract, k=k, draws=draws, condition=condition, device=place, memory=memory,
             precision=precision, progress=progress,
         )  # fmt: skip
     checked(seen)
-    result = summary(model, seen, frozen, contract, seed)
+    result = summary(model, seen, frozen, contract, seed) | dict(about or {})
     if save is not None:
         write(result, seen, Path(save))
+    if ais is None:
+        return result
+    with prepared(model, place, seed):
+        rows = rows_of(frozen, contract, place, condition)
+        found = annealed(model, rows, len(frozen), ais, seed=seed, memory=memory, progress=progress)
+    best = None if seen.bounds is None else -seen.bounds[-1]
+    result["ais"] = found.summary(ais, seen.k[-1], best)
+    if save is not None:
+        write(result, seen, Path(save), found)
     return result
 
 
 def summary(model: VAE, seen: Readings, split: Split, contract: Contract, seed: int) -> dict[str, Any]:
     """The JSON object. What the model has no number for is null, and `reason` says why."""
     dimensions = math.prod(contract.shape)
-    nll = _nll(seen)
+    nll = _nll(seen, exact=not model.latent)
     active = active_units(torch.from_numpy(seen.variance_of_means))
     elbo = seen.elbo
     data_hash = split.hash(contract)
-    exact = contract.discrete and not getattr(model.likelihood, "continuous", False)
+    measure = measure_of(model, contract)
     return {
         "split": split.name,
         "images": len(split),
@@ -90,10 +114,11 @@ def summary(model: VAE, seen: Readings, split: Split, contract: Contract, seed: 
         "nll": nll,
         "bits_per_dimension": (
             nll[-1]["value"] / (dimensions * math.log(2))
-            if nll and exact and nll[-1]["value"] is not None
+            if nll and measure == "probability" and nll[-1]["value"] is not None
             else None
         ),
         "reason": _reason(model, seen, contract),
+        "warnings": _warnings(model, nll, contract),
         "active_units": int(active.sum()),
         "latent": len(active),
         "kl_per_dimension": None if seen.kl_per_dimension is None else seen.kl_per_dimension.tolist(),
@@ -109,26 +134,44 @@ def summary(model: VAE, seen: Readings, split: Split, contract: Contract, seed: 
         "draws": seen.draws,
         "precision": seen.precision,
         "seed": seed,
+        "likelihood": type(model.likelihood).__name__,
+        "decoder": "factorised" if getattr(model.likelihood, "factorised", True) else "autoregressive",
+        "measure": measure,
+        "kind": contract.kind,
         "binarized": contract.binarize,
+        "dequantized": None,  # no room adds noise to whole numbers: they are weighed as they are
         "data_hash": data_hash,
         "data_name": known_name(data_hash),
         "source": contract.source,
     }
 
 
-def write(result: dict[str, Any], seen: Readings, folder: Path) -> None:
-    """`evaluation.json`, and `per_image.npz`: distortion, rate, elbo [N]; nll and sample sizes [k, N]."""
+def write(result: dict[str, Any], seen: Readings, folder: Path, more: Annealed | None = None) -> None:
+    """`evaluation.json`, and `per_image.npz`: distortion, rate, elbo [N]; nll and sample sizes [k, N]; the annealed nll
+    [n] of the rows `ais_rows` [n]."""
     arrays = {"distortion": seen.distortion, "k": np.array(seen.k)}
     if seen.rate is not None and seen.elbo is not None:
         arrays |= {"rate": seen.rate, "elbo": seen.elbo}
     if seen.bounds is not None and seen.effective_sample_size is not None:
         arrays |= {"nll": -seen.bounds, "effective_sample_size": seen.effective_sample_size}
+    if more is not None:
+        arrays |= {"ais_nll": -more.bounds, "ais_rows": more.index}
     with atomic(folder / "per_image.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     write_text(folder / "evaluation.json", json.dumps(result, indent=2) + "\n")
 
 
-def _nll(seen: Readings) -> list[dict[str, Any]] | None:
+def measure_of(model: VAE, contract: Contract) -> str:
+    """What exp(-nll) is: a "probability" of whole numbers, a "density" in the data's own units, or, of a likelihood
+    that is neither for these data, a "cross-entropy". Only nats of one of them compare."""
+    if not gives_density(model, contract):
+        return "cross-entropy"
+    continuous = not contract.discrete or getattr(model.likelihood, "continuous", False)
+    return "density" if continuous else "probability"
+
+
+def _nll(seen: Readings, exact: bool) -> list[dict[str, Any]] | None:
+    """The bounds by k. `exact`: every draw gives log p(x) itself, however few they are."""
     if seen.bounds is None or seen.effective_sample_size is None:
         return None
     return [
@@ -140,23 +183,48 @@ def _nll(seen: Readings) -> list[dict[str, Any]] | None:
                 "median": _number(np.median(size)),
                 "p01": _number(np.quantile(size, 0.01)),
             },
+            "trusted": exact or bool(np.quantile(size, 0.01) >= FEW),
         }
         for k, bound, size in zip(seen.k, seen.bounds, seen.effective_sample_size, strict=True)
     ]
 
 
 def _reason(model: VAE, seen: Readings, contract: Contract) -> str | None:
-    posterior, likelihood = type(model.posterior).__name__, type(model.likelihood).__name__
+    posterior = type(model.posterior).__name__
     if seen.rate is None:
         return (
-            f"{posterior} has no density, so there is no rate, no bound and no NLL; distortion alone is given"
+            f"{posterior} has no density, so there is no rate, no bound and no NLL; distortion alone is given "
+            "(--refit-encoder trains an encoder that has one)"
         )
     if not gives_density(model, contract):
         return (
-            f"{likelihood} on {contract.kind} data is a cross-entropy, not a density, so there is no NLL "
-            "and elbo compares with no likelihood; --binarize gives an NLL of bits"
+            f"{_cross_entropy(model, contract)}, so there is no NLL and elbo compares with no likelihood; "
+            "--binarize gives an NLL of bits"
         )
     return None
+
+
+def _warnings(model: VAE, nll: list[dict[str, Any]] | None, contract: Contract) -> list[str]:
+    """What a reader of the numbers must know, a sentence each."""
+    said = []
+    if nll and not nll[-1]["trusted"]:
+        k, size = nll[-1]["k"], nll[-1]["effective_sample_size"]["p01"]
+        some = "" if size is None else f" (effective sample size {size:.1f})"
+        unit = "image" if contract.is_image else "row"
+        said.append(
+            f"1 {unit} in 100 rests on fewer than {FEW} of its {k:,} draws{some}, so that the NLL may be well below this "
+            "bound; more draws (--k), --ais 100 or --refit-encoder tell by how much"
+        )
+    if contract.discrete and measure_of(model, contract) == "density":
+        said.append(
+            f"{type(model.likelihood).__name__} gives a density to {contract.kind} data, whole numbers without "
+            "dequantisation: it can grow without limit, and compares with no NLL of a probability"
+        )
+    return said
+
+
+def _cross_entropy(model: VAE, contract: Contract) -> str:
+    return f"{type(model.likelihood).__name__} on {contract.kind} data is a cross-entropy, not a density"
 
 
 def _standard_error(values: np.ndarray) -> float | None:

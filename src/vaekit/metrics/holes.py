@@ -33,8 +33,8 @@ def uncovered(drawn: Tensor, codes: Tensor, k: int = K) -> float:
     balls are the draws': a few codes strewn over a wide space, each with a huge ball, would cover everything.
     """
     drawn, codes = drawn.double(), codes.double()
-    nearest = torch.cat([torch.cdist(part, codes).min(1).values for part in _parts(drawn, codes)])
-    return float((nearest > _radii(drawn, k)).double().mean())
+    nearest = torch.cat([torch.cdist(part, codes).min(1).values for part in parts(drawn, codes)])
+    return float((nearest > radii(drawn, k)).double().mean())
 
 
 def unreached(codes: Tensor, drawn: Tensor, k: int = K) -> float:
@@ -43,20 +43,17 @@ def unreached(codes: Tensor, drawn: Tensor, k: int = K) -> float:
     1 - precision (Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1-2), the draws as the manifold.
     """
     codes, drawn = codes.double(), drawn.double()
-    radii = _radii(drawn, k)
-    hit = torch.cat([(torch.cdist(part, drawn) <= radii).any(1) for part in _parts(codes, drawn)])
+    reach = radii(drawn, k)
+    hit = torch.cat([(torch.cdist(part, drawn) <= reach).any(1) for part in parts(codes, drawn)])
     return 1 - float(hit.double().mean())
 
 
-def _radii(points: Tensor, k: int) -> Tensor:
+def radii(points: Tensor, k: int) -> Tensor:
     """Distance of each point to its k-th nearest other [N]."""
     return torch.cat(
-        [
-            torch.cdist(part, points).topk(k + 1, largest=False).values[:, -1]
-            for part in _parts(points, points)
-        ]
+        [torch.cdist(part, points).topk(k + 1, largest=False).values[:, -1] for part in parts(points, points)]
     )
 
 
-def _parts(points: Tensor, others: Tensor) -> tuple[Tensor, ...]:
+def parts(points: Tensor, others: Tensor) -> tuple[Tensor, ...]:
     return points.split(max(1, BLOCK // len(others)))

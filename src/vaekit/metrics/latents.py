@@ -1,4 +1,4 @@
-"""What a latent space is worth beside its bound: its cloud and holes, what codes tell, and what is decoded from it."""
+"""What a latent space is worth beside its bound: dimensions, cloud and holes, what codes tell, and what is decoded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaekit.devices import chosen as device_of
 from vaekit.errors import VaekitError
 from vaekit.files import atomic, write_text
+from vaekit.metrics import dimensions
+from vaekit.metrics.aggregate import against_prior
 from vaekit.metrics.codes import (
     Advance,
     Cloud,
@@ -24,7 +27,7 @@ from vaekit.metrics.codes import (
     spread,
     subset,
 )
-from vaekit.metrics.decoded import Decoder, Look, looked_at
+from vaekit.metrics.decoded import Decoder, looked_at
 from vaekit.metrics.features import features_of
 from vaekit.metrics.holes import K, holes
 from vaekit.metrics.probes import probes
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
     from vaekit.data import Contract, Split
     from vaekit.metrics.features import Features
 
-SCHEMA = 2
+SCHEMA = 3
+READ = 2, 3  # versions whose names all mean what they do here; 2 lacks `dimensions` and `prior`
 ROWS = 10_000  # that are encoded, of the split and of the training rows
 DECODED = 5_000  # items of a set whose features are compared, and points of one whose holes are told
 MOVED = 1_000  # codes whose neighbourhood is decoded
@@ -49,13 +53,15 @@ def latents(
     *,
     seed: int = 0,
     condition: bool = False,
+    device: str | torch.device | None = None,
     progress: bool = False,
     save: str | Path | None = None,
 ) -> dict[str, Any]:
     """Judge a model's latent space on a split; `train`: its training rows. What there is no number for is null.
 
     - `error` (`Decoder.errors`): `mean_squared` and its root, of the centre of p(x given the mean code), over `rows`.
-    - `cloud` (`codes.spread`) and `holes` (`holes.holes`): codes against the prior.
+    - `cloud` (`codes.spread`), `holes` (`holes.holes`) and `prior` (`aggregate.against_prior`): codes against the prior.
+    - `dimensions` (`dimensions.dimensions`): KL, mutual information and activity of each, the rate taken apart.
     - `probes` (`probes.probes`): accuracy of k-NN and of a linear classifier on mean codes, where there are labels.
     - `features`: what items are seen with (`features.features_of`), and how well a classifier tells the split's rows.
     - `items`: sets of `n` items each against as many rows of the split (`Look.against`): training rows (`floor`, what a
@@ -66,7 +72,7 @@ def latents(
 
     A model without latent dimensions has `items` alone. `save`: a folder that gets `latents.json` and `latents.npz`
     (squared_error [rows], `index` of the rows). torch's generators stay as they were. Raises VaekitError for an empty
-    split, fewer than seven rows of either, and codes that are not finite.
+    split, fewer than seven rows of either, a device that is not here, and codes that are not finite.
     """
     fewest = min(len(split), len(train))
     if fewest <= K + 1:
@@ -80,7 +86,7 @@ def latents(
         taught=subset(train, chosen(len(train), ROWS, seed)).frozen(contract),
     )
     features = features_of(train, contract, progress)
-    place = next(model.parameters()).device
+    place = torch.device(device_of(device)) if device is not None else next(model.parameters()).device
     unit = "images" if contract.is_image else "rows"
     error = None
     with (
@@ -97,7 +103,9 @@ def latents(
             }
             found["smoothness"] = judge.smoothness(codes)
         found |= judge.items(codes)
-    names = "error", "cloud", "holes", "probes", "features", "items", "smoothness"
+        if codes is not None:
+            found["dimensions"] = judge.dimensions(codes)
+    names = "error", "cloud", "holes", "prior", "dimensions", "probes", "features", "items", "smoothness"
     result = {
         "schema": SCHEMA, "split": split.name, "rows": len(rows.judged), "latent": model.latent, "seed": seed,
         "data_hash": frozen.hash(contract), **{name: found.get(name) for name in names},
@@ -122,7 +130,8 @@ class Chosen:
             return 3 * n
         labelled = self.judged.label is not None and self.taught.label is not None
         encoded = 2 * len(self.judged) + (len(self.taught) if labelled else 0)
-        return encoded + 6 * n + (3 if latent == 2 else 2) * min(n, MOVED)
+        cut = min(n, dimensions.ROWS)
+        return encoded + cut + 6 * n + (3 if latent == 2 else 2) * min(n, MOVED)
 
 
 class Judge:
@@ -140,6 +149,7 @@ class Judge:
 
         self.judged, self.taught = reader(rows.judged), reader(rows.taught)
         self.few, self.moved = reader(rows.judged, rows.order), reader(rows.judged, rows.order[:MOVED])
+        self.cut = reader(rows.judged, rows.order[: dimensions.ROWS])
         floor = chosen(len(rows.taught), len(rows.order), seed)
         self.floor = reader(rows.taught, floor, given=False)
 
@@ -152,6 +162,7 @@ class Judge:
         told: dict[str, Any] = {
             "cloud": spread(found),
             "holes": holes(drawn, prior, others, gaussian_like(drawn, len(drawn))),
+            "prior": against_prior(drawn, prior, self.seed),
         }
         if self.rows.judged.label is not None and self.rows.taught.label is not None:
             taught = mean_codes(self.model, self.taught, self.advance)
@@ -159,6 +170,9 @@ class Judge:
                 taught.numpy(), self.rows.taught.label, found.mean.numpy(), self.rows.judged.label
             )
         return told, found
+
+    def dimensions(self, codes: Cloud) -> dict[str, Any]:
+        return dimensions.dimensions(self.model, self.cut, codes.mean, self.advance)
 
     def errors(self, codes: Cloud) -> Tensor:
         return Decoder(self.model, self.contract, self.judged).errors(codes.mean, self.advance)
@@ -174,10 +188,11 @@ class Judge:
         sets = {"floor": looked_at(self.features, self.floor, self.advance)}
         for name, z in self._points(codes).items():
             sets[name] = decoder.look(z, self.features, self.advance)
+        label = self.rows.judged.label
         seen = {
             "kind": self.features.kind,
             "dimensions": real.features.shape[1],
-            "accuracy": self._accuracy(real),
+            "accuracy": None if label is None else real.accuracy(label[self.rows.order]),
         }
         compared = {name: each.against(real) for name, each in sets.items()}
         return {
@@ -198,15 +213,6 @@ class Judge:
             "gaussian": gaussian_like(codes.drawn, n),
             "midpoints": (codes.mean[first] + codes.mean[second]) / 2,
         }
-
-    def _accuracy(self, real: Look) -> float | None:
-        """How many of the judged rows' labels a classifier gets right."""
-        label = self.rows.judged.label
-        if real.probabilities is None or label is None:
-            return None
-        right = real.probabilities.argmax(1).numpy() == label[self.rows.order]
-        known = label[self.rows.order] >= 0
-        return float(right[known].mean()) if known.any() else None
 
 
 def _write(result: dict[str, Any], error: Tensor | None, index: np.ndarray, folder: Path) -> None:

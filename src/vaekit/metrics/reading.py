@@ -120,13 +120,7 @@ def read(
     weighted = stochastic and gives_density(model, contract)
     wanted = ImportanceWeights(k).k
     K = max(wanted[-1], draws or 1) if weighted else (draws or 10) if stochastic else 1
-    batches = Batches(split, contract, device, condition=condition)
-    preparation = Preparation(contract).to(device)
-
-    def rows(index: np.ndarray) -> tuple[Tensor, Tensor | None]:
-        raw, c = batches.get(index)
-        return preparation(raw), c
-
+    rows = rows_of(split, contract, device, condition)
     first, c = rows(np.arange(1))
     decoder = Decoder.of(model, first, c, memory, precision)
     images, pieces = sizes(len(split), K, first, model.latent)
@@ -188,6 +182,18 @@ def read(
         information_rows=count,
         precision=precision,
     )
+
+
+def rows_of(split: Split, contract: Contract, device: torch.device, condition: bool) -> Rows:
+    """Rows by index, as a model sees them."""
+    batches = Batches(split, contract, device, condition=condition)
+    preparation = Preparation(contract).to(device)
+
+    def rows(index: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        raw, c = batches.get(index)
+        return preparation(raw), c
+
+    return rows
 
 
 def gives_density(model: VAE, contract: Contract) -> bool:

@@ -25,4 +25,4 @@ class MixturePrior(nn.Module):
         self.log_variances = nn.Parameter(torch.zeros(components, latent))
 
     def forward(self, c: Tensor | None = None) -> Mixture:
-        return Mixture(self.logits, DiagonalGaussian(self.means, self.log_variances.clamp(-12.0, 12.0)))
+        return Mixture(self.logits, DiagonalGaussian(self.means, self.log_variances.clamp(-20.0, 20.0)))

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from vaekit.distributions import DiagonalGaussian, Mixture
 from vaekit.errors import VaekitError
+from vaekit.priors.mixture import MixturePrior
 
 
 class VampPrior(nn.Module):
@@ -45,6 +46,16 @@ class VampPrior(nn.Module):
             self.pseudo_inputs.copy_(x[rows])
             if c is not None and self.pseudo_conditions is not None:
                 self.pseudo_conditions.copy_(4.0 * c[rows])
+
+    @torch.no_grad()
+    def apart(self) -> MixturePrior:
+        """The same law by itself: what the posterior makes of the pseudo-inputs now, as a mixture that later changes of
+        the posterior leave alone."""
+        components = self().components
+        prior = MixturePrior(self.latent, len(self.pseudo_inputs)).to(components.mean.device)
+        prior.means.copy_(components.mean)
+        prior.log_variances.copy_(components.log_variance)
+        return prior
 
     def forward(self, c: Tensor | None = None) -> Mixture:
         conditions = None if self.pseudo_conditions is None else self.pseudo_conditions.softmax(-1)

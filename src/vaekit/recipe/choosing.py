@@ -37,18 +37,20 @@ LIKELIHOODS: dict[str, tuple[str, dict[str, Any]]] = {
     "counts": ("PoissonLikelihood", {}),
     "categories": ("CategoricalLikelihood", {"nominal": True}),
 }
-# sets with a recipe of their own -> its name and the shape it was made for
-NAMED = {
+# sets with a recipe of their own -> its name and the shape it was made for, None where it fits any
+NAMED: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "digits": ("digits", (1, 8, 8)),
     "mnist": ("mnist", (1, 28, 28)),
     "fashion-mnist": ("mnist", (1, 28, 28)),
+    "sprites": ("sprites", None),
+    "static-mnist": ("mnist", (1, 28, 28)),
 }
 
 
 def for_contract(contract: Contract) -> tuple[str, str]:
     """The recipe for this data, and one sentence that says why."""
     name, shape = NAMED.get(contract.source, ("", ()))
-    if name and contract.shape == shape:
+    if name and shape in (None, contract.shape):
         return name, f"it was made for {contract.source}"
     if not contract.is_image:
         return "vectors", f"the rows are vectors of {contract.shape[0]} values"
@@ -240,4 +242,4 @@ def _complete(slot: str, part: Part, allow: Collection[str], problems: list[str]
         for name, value in filled.items()
         if value is not None or settings[name].default is not None
     }
-    return Part(kind=part.kind, arguments=arguments, net=net)
+    return Part(kind=part.kind, arguments=arguments, net=net, trained=part.trained)

@@ -67,15 +67,20 @@ class ModelSection(_Section):
 
 
 class Part(_Section):
-    """A part by name, its arguments as TOML holds them, and its net where it has one."""
+    """A part by name, its arguments as TOML holds them, and its net where it has one.
+
+    `trained`: of a prior that was fitted after training, the one that the model was trained with.
+    """
 
     kind: str | None = None
     arguments: dict[str, Any] = {}
     net: Part | None = None
+    trained: Part | None = None
 
     def plain(self) -> dict[str, Any]:
         own: dict[str, Any] = {} if self.kind is None else {"kind": self.kind}
-        return own | self.arguments | ({} if self.net is None else {"net": self.net.plain()})
+        inner = {"net": self.net, "trained": self.trained}
+        return own | self.arguments | {name: part.plain() for name, part in inner.items() if part is not None}
 
 
 class Recipe(_Section):
@@ -102,6 +107,10 @@ class Recipe(_Section):
     def notes(self) -> tuple[str, ...]:
         """What was translated on the way, a sentence each, for the user."""
         return self.heading.notes
+
+    def as_trained(self) -> Recipe:
+        """The recipe with the prior that the model was trained with, where another was fitted afterwards."""
+        return self.model_copy(update={"prior": self.prior.trained or self.prior})
 
     def updated(self, changes: Mapping[str, Mapping[str, Any]]) -> Recipe:
         """The recipe with keys changed, `{"train": {"epochs": 3}}`; a value of None takes a key back."""
@@ -168,13 +177,21 @@ def read_part(slot: str, given: Any, problems: list[str], allow: Collection[str]
     if not isinstance(given, Mapping):
         problems.append(f"{slot} is {shown(given)}; expected a section, [{slot}]")
         return Part()
-    own = {name: value for name, value in given.items() if name not in ("kind", "net")}
+    inner = ("kind", "net", "trained") if slot == "prior" else ("kind", "net")
+    own = {name: value for name, value in given.items() if name not in inner}
     kind = given.get("kind", DEFAULT_KIND.get(slot))
     net = None
     if "net" in given and slot in WITH_NET:
         net = read_part(f"{slot}.net", given["net"], problems, allow)
     elif "net" in given:
         problems.append(f"unknown key {slot}.net: only {' and '.join(WITH_NET)} have a net")
+    trained = None
+    if slot == "prior" and "trained" in given:
+        inside = given["trained"]
+        if isinstance(inside, Mapping) and "trained" in inside:
+            problems.append("prior.trained.trained is set; a model is trained with one prior")
+        else:
+            trained = read_part(slot, inside, problems, allow)
     if kind is not None and not isinstance(kind, str):
         problems.append(f"{slot}.kind is {shown(kind)}; expected the name of a part")
         return Part(net=net)
@@ -200,7 +217,8 @@ def read_part(slot: str, given: Any, problems: list[str], allow: Collection[str]
         del own[name]
     homes_here = homes() | ({name: f"{slot}.net.{name}" for name in net_keys(net)} if net else {})
     values = read_all(settings, own, slot, problems, homes_here)
-    return Part(kind=kind, arguments={n: settings[n].plain(v) for n, v in values.items()}, net=net)
+    arguments = {n: settings[n].plain(v) for n, v in values.items()}
+    return Part(kind=kind, arguments=arguments, net=net, trained=trained)
 
 
 def homes() -> dict[str, str]:

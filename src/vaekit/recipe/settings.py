@@ -28,6 +28,10 @@ class TrainSettings(BaseModel):
     validate_every: Natural = 1  # epochs
     checkpoint_every: Natural | None = None  # steps, besides the end of every epoch
 
+    # from where: the weights of another run of the same parts, and which parts keep theirs as they are
+    start: str | None = None  # a run folder, or its model.safetensors
+    frozen: tuple[Literal["prior", "posterior", "likelihood"], ...] = ()
+
     # batches
     batch_size: Natural | Literal["auto"] = "auto"
     gradient_accumulation_steps: Natural = 1

@@ -75,6 +75,11 @@ class Gathered:
         return bool(getattr(self.model.posterior, "has_density", True))
 
     @property
+    def answers(self) -> bool:
+        """Whether codes can be held against the prior: it shaped them, or was fitted to them."""
+        return self.has_density or self.run.fitted
+
+    @property
     def kind(self) -> str:
         """The ending of texts that differ between kinds of model: "" for a VAE, _point for a plain autoencoder, _none
         without a latent."""

@@ -170,6 +170,8 @@ def _codes(runs: Sequence[Judged], words: Words) -> Iterable[Line]:
         yield Line(words(f"compare.table.holes_{key}"), _of(runs, "holes", key, "holes"), percent, better)
         if key == "prior":
             yield Line(words("compare.table.missed"), _of(runs, "holes", key, "missed"), percent, better)
+    yield Line(words("compare.table.mmd"), _of(runs, "prior", "mmd", "value"), _fixed(4))
+    yield Line(words("compare.table.mmd_floor"), _of(runs, "prior", "mmd", "floor"), _fixed(4))
 
 
 def _items(runs: Sequence[Judged], words: Words) -> Iterable[Line]:
@@ -203,6 +205,8 @@ def _how(runs: Sequence[Judged], words: Words) -> str:
         parts.append(words("compare.how.probes", n=f"{read['probes']['train_rows']:,}"))
     if read["holes"] is not None:
         parts.append(words("compare.how.holes", n=f"{read['holes']['n']:,}"))
+    if read.get("prior") is not None:  # which readings of an older version lack
+        parts.append(words("compare.how.mmd", n=f"{read['prior']['mmd']['n']:,}"))
     parts.append(words("compare.how.frechet", n=f"{read['items']['n']:,}"))
     if accuracy is not None:
         parts.append(words("compare.how.classifier", d=features["dimensions"], accuracy=percent(accuracy)))

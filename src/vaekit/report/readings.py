@@ -136,11 +136,11 @@ def _serves(evaluation: dict[str, Any], run: Run, rows: Split, k: int) -> bool:
 
 
 def _fresh(latents: dict[str, Any], evaluation: dict[str, Any], seed: int) -> bool:
-    """Whether latent readings are of this version, seed and data."""
-    from vaekit.metrics.latents import SCHEMA
+    """Whether latent readings are of a version that is read here, and of this seed and these data."""
+    from vaekit.metrics.latents import READ
 
-    wanted = {"schema": SCHEMA, "seed": seed, "data_hash": evaluation["data_hash"]}
-    return {name: latents.get(name) for name in wanted} == wanted
+    wanted = {"seed": seed, "data_hash": evaluation["data_hash"]}
+    return latents.get("schema") in READ and {name: latents.get(name) for name in wanted} == wanted
 
 
 def _evaluated(run: Run, rows: Split, k: int, progress: bool, folder: Path) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def extremes(page_: page.Page, found: Gathered) -> None:
 def samples(page_: page.Page, found: Gathered) -> None:
     """Draws from the prior, decoded."""
     words, run, contract = found.words, found.run, found.contract
-    blocks = [page.text(words(f"samples.see{found.kind}"))]
+    blocks = [page.text(words("samples.see_fitted" if run.fitted else f"samples.see{found.kind}"))]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a point posterior fits no prior is said in words
         if not contract.is_image:

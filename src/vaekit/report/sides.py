@@ -104,7 +104,7 @@ def samples(runs: Sequence[Judged], words: Words, seed: int) -> list[Markup]:
             warnings.simplefilter("ignore")  # that a point posterior fits no prior is what the page tells
             x = run.sample(_count(judged), seed=seed)
         lines.append((judged.name, _shown(judged, x, words("compare.samples.alt", name=judged.name))))
-        if judged.latent and not judged.has_density:
+        if judged.latent and not (judged.has_density or run.fitted):
             name = words("compare.samples.own", name=judged.name)
             lines.append((name, _shown(judged, _of_gaussian(judged, seed), name)))
     return [page.text(words("compare.samples.see")), page.figure(page.rows(lines))]

@@ -92,9 +92,9 @@ def grid(page_: page.Page, found: Gathered) -> None:
         known = codes[codes.isfinite().all(1)]
         if not len(known):
             return
-        z = walks.grid(run.model.prior(c), known, side, found.has_density).reshape(-1, D).float()
+        z = walks.grid(run.model.prior(c), known, side, found.answers).reshape(-1, D).float()
         x = run.decoded(z, run.conditions(len(z), label))
-    how = "plane" if D > 2 else "prior" if found.has_density else "codes"
+    how = "plane" if D > 2 else "prior" if found.answers else "codes"
     blocks = [page.text(words("grid.see")), page.text(words(f"grid.{how}"), "lead")]
     if run.condition:
         blocks.append(page.text(words("grid.condition", label=contract.labels[0]), "lead"))
@@ -198,7 +198,8 @@ def against_prior(page_: page.Page, found: Gathered) -> None:
     ]  # fmt: skip
     numbers = np.column_stack([drawn.mean(0), drawn.std(0), prior.mean(0), prior.std(0), away])
     table = [[f"z{d}", *map(number, numbers[d].tolist())] for d in worst]
-    see = words("prior.see" if found.has_density else "prior.see_point", split=found.split(wide))
+    of = "fitted" if found.run.fitted else "point"
+    see = words("prior.see" if found.has_density else f"prior.see_{of}", split=found.split(wide))
     blocks = [
         page.text(see), page.tiles(tiles),
         charts.legend([words("prior.codes")], words("prior.prior")),

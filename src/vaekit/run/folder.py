@@ -34,6 +34,7 @@ class RunFolder:
         self.pictures, self.weights = self.path / "pictures", self.path / "model.safetensors"
         self.frames = self.path / "frames"  # of the film that a report shows: epoch-0001.npz, ...
         self.checkpoint = self.path / "last.ckpt"
+        self.start = self.path / "start.safetensors"  # of a run that began with weights of another
         self.members = self.path / "members.toml"  # of a folder that holds several runs, and is none
 
     # -- making and opening
@@ -133,8 +134,14 @@ class RunFolder:
 
     def write_model(self, state: Mapping[str, Tensor]) -> None:
         """model.safetensors, whole or not at all, with this folder's recipe and contract in its metadata."""
-        recipe = self.read_recipe_text()
-        weights.write(self.weights, state, recipe, self.read_contract())
+        self._write_weights(self.weights, state)
+
+    def write_start(self, state: Mapping[str, Tensor]) -> None:
+        """start.safetensors: the weights before step 0, so that the run depends on no other folder."""
+        self._write_weights(self.start, state)
+
+    def _write_weights(self, path: Path, state: Mapping[str, Tensor]) -> None:
+        weights.write(path, state, self.read_recipe_text(), self.read_contract())
 
     def read_recipe_text(self) -> str:
         """recipe.toml with the data's name for its path: weights travel, and paths say who trained them."""

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from vaekit.run.opened import Run
 
 
-def own_data(run: Run, contract: Contract) -> Data:
-    """The run's own data, held to a contract. Raises VaekitError if they have gone or no longer keep it."""
+def own_data(run: Run, contract: Contract, moved: Any = None) -> Data:
+    """The run's own data, held to a contract; `moved`: where, or what, they are now. Raises VaekitError if they have gone
+    or no longer keep it."""
     section = run.recipe.data
     options = section.model_dump(include={"limit", "seed", "key", "labels", "kind", "valid"})
     try:
-        return open_data(section.source, contract=contract, **options)
+        return open_data(section.source if moved is None else moved, contract=contract, **options)
     except VaekitError as error:
         raise VaekitError(f"the run's own data: {error}; give the data to use") from error
 
@@ -82,15 +83,18 @@ def part(data: Data, split: str) -> Split:
     label = np.concatenate(labels) if len(labels) == len(frozen) else None
     known = [each.places for each in frozen if each.places is not None]
     places = np.concatenate(known) if len(known) == len(frozen) else None
+    made = [each.factors for each in frozen if each.factors is not None]
+    factors = np.concatenate(made) if len(made) == len(frozen) else None
     x = np.concatenate([each.rows(slice(None)) for each in frozen])
-    return Split(x, label, "all", frozen[0].bits, places)
+    return Split(x, label, "all", frozen[0].bits, places, factors)
 
 
 def subset(rows: Split, index: np.ndarray) -> Split:
     """Some rows of a split."""
     label = None if rows.label is None else rows.label[index]
     places = None if rows.places is None else rows.places[index]
-    return replace(rows, x=rows.rows(index), label=label, places=places)
+    factors = None if rows.factors is None else rows.factors[index]
+    return replace(rows, x=rows.rows(index), label=label, places=places, factors=factors)
 
 
 def ids(contract: Contract, label: Any, n: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from vaekit.data import Contract
+from vaekit.data.contract import KINDS
 from vaekit.devices import chosen, cpu_bf16
 from vaekit.errors import VaekitError
 from vaekit.run import inputs
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: Run, data: Any, *, split: str, k: Sequence[int], binarize: str | None, limit: int | None, seed: int,
-    device: str | None, progress: bool, label: Any = None,
+    device: str | None, progress: bool, label: Any = None, ais: int | Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """As `Run.evaluate`. The run's own test split, judged whole, leaves evaluation.json in the run."""
+    from vaekit.metrics.ais import Annealing
     from vaekit.metrics.evaluate import evaluate as judge
 
+    annealing = None if ais is None else Annealing.of(ais)
     contract = run.contract if binarize is None else _on_bits(run, binarize)
     own = data is None or inputs.is_own(run, data)
     if own:
@@ -45,8 +48,25 @@ def evaluate(
     return judge(
         run.model, rows, contract, k=k, seed=seed, condition=run.condition, device=device,
         precision=precision(run, device), progress=progress,
-        save=run.folder.path if keep and run.folder is not None else None,
+        save=run.folder.path if keep and run.folder is not None else None, about=about(run),
+        ais=annealing,
     )  # fmt: skip
+
+
+def about(run: Run) -> dict[str, Any]:
+    """What an evaluation says of the run: what it was trained on, and by what its encoder was."""
+    train, lines = run.recipe.train, run.metrics() if run.folder is not None else []
+    rows = run.contract.rows.get("train")
+    epochs = lines[-1]["epoch"] if lines else None
+    seen = None
+    if epochs and rows and isinstance(train.batch_size, int):
+        a_step = train.batch_size * train.gradient_accumulation_steps * train.devices * train.nodes
+        seen = min(lines[-1]["step"] * a_step, epochs * rows)  # the last batch of an epoch may be short
+    encoder = "trained with the decoder"
+    if {"prior", "likelihood"} <= set(train.frozen):
+        k = run.recipe.objective.arguments.get("draws", 1)
+        encoder = f"refitted on train with {run.recipe.objective.kind}, k={k}, epochs={epochs}"
+    return {"encoder": encoder, "trained_on": {"rows": rows, "epochs": epochs, "rows_seen": seen}}
 
 
 def precision(run: Run, device: str | None = None) -> Literal["fp32", "bf16"]:
@@ -54,19 +74,6 @@ def precision(run: Run, device: str | None = None) -> Literal["fp32", "bf16"]:
     place = torch.device(chosen(device)) if device is not None else run.device
     slow = place.type == "mps" or (place.type == "cpu" and not cpu_bf16())
     return "bf16" if run.recipe.train.precision == "bf16" and not slow else "fp32"
-
-
-def latents(run: Run, data: Any, *, split: str, seed: int, progress: bool) -> dict[str, Any]:
-    """As `Run.latents`. The run's own test split leaves latents.json in the run."""
-    from vaekit.metrics.latents import latents as judge
-
-    own = data is None or inputs.is_own(run, data)
-    rows = inputs.labelled(run, run.rows(data, split), None)
-    keep = own and split == "test" and run.folder is not None and os.access(run.folder.path, os.W_OK)
-    return judge(
-        run.model, rows, run.data().train, run.contract, seed=seed, condition=run.condition, progress=progress,
-        save=run.folder.path if keep and run.folder is not None else None,
-    )  # fmt: skip
 
 
 def _on_bits(run: Run, binarize: str) -> Contract:
@@ -101,14 +108,52 @@ def table(evaluation: Mapping[str, Any]) -> str:
             f"{name} {size[name]:.1f}" for name in ("median", "p01") if size.get(name) is not None
         )
         lines.append(f"{'nll, k ' + str(bound['k']):<14} {shown}   effective sample size {sizes}")
+    if evaluation.get("ais"):
+        lines += _annealed(evaluation["ais"])
     if evaluation.get("bits_per_dimension") is not None:
         lines.append(f"{'bits/dim':<14} {evaluation['bits_per_dimension']:.3f}")
     lines.append(f"{'active units':<14} {evaluation['active_units']} of {evaluation['latent']}")
+    if evaluation.get("decoder"):
+        lines.append(
+            f"{'decoder':<14} {evaluation['decoder']}, {evaluation['likelihood']}: {_measure(evaluation)}"
+        )
+    if evaluation.get("encoder", "").startswith("refitted"):
+        lines.append(f"{'encoder':<14} {evaluation['encoder']}")
     if evaluation.get("reason"):
         lines.append(f"note: {evaluation['reason']}")
+    lines += [f"warning: {text}" for text in evaluation.get("warnings", ())]
     title = evaluation.get("data_name")
+    seen = evaluation.get("trained_on") or {}
+    if seen.get("rows"):
+        times = "" if seen["epochs"] is None else f", {seen['rows_seen']:,} seen in {seen['epochs']:,} epochs"
+        lines.append(f"{'trained on':<14} {seen['rows']:,} rows{times}")
     lines.append(f"{'data':<14} {title + ', ' if title else ''}sha256 {evaluation['data_hash']}")
     return "\n".join(lines)
+
+
+def _annealed(ais: Mapping[str, Any]) -> list[str]:
+    """Annealed log p(x), beside the bound on the same rows, and how far off it may be."""
+
+    def shown(number: Mapping[str, Any]) -> str:
+        error = number["standard_error"]
+        return f"{number['value']:.2f}" + (f" +- {error:.2f}" if error is not None else "")
+
+    size = ais["effective_sample_size"]["median"]
+    how = f"{ais['images']} rows, {ais['chains']} chains of {ais['steps']:,} steps from the {ais['start']}"
+    lines = [f"{'nll, ais':<14} {shown(ais['nll'])}   {how}; effective sample size median {size:.1f}"]
+    if "gap" in ais:
+        lines.append(f"{'nll, k ' + str(ais['bound']['k']):<14} {shown(ais['bound'])}   on the same rows")
+        lines.append(f"{'gap':<14} {shown(ais['gap'])}   the bound over ais, row by row")
+    error = ais["simulated"]
+    off = f"{shown(error['gap'])}   at most, by bounds from both sides on {error['images']} simulated rows"
+    return [*lines, f"{'ais is off by':<14} {off}"]
+
+
+def _measure(evaluation: Mapping[str, Any]) -> str:
+    """`probability of bits, binarised on access`, in words."""
+    bits = {"dynamic": "greys binarised once for this split", "static": "greys binarised once for all"}
+    of = bits.get(evaluation["binarized"], f"{KINDS[evaluation['kind']][0]} as they are")
+    return f"{evaluation['measure']} of {of}"
 
 
 def info(run: Run) -> dict[str, Any]:
@@ -120,7 +165,7 @@ def info(run: Run) -> dict[str, Any]:
         "data": run.contract.line(),
         "latent": model.latent,
         "condition": recipe.model.condition,
-        "prior": type(model.prior).__name__,
+        "prior": prior(run),
         "posterior": _with_net(model.posterior),
         "likelihood": _with_net(model.likelihood),
         "objective": type(run.objective).__name__,
@@ -154,6 +199,12 @@ def lines(info: Mapping[str, Any]) -> str:
     if "doctor" in shown:
         shown["doctor"] = f"\n{'':<13}".join(info["doctor"])
     return "\n".join(f"{name:<12} {value}" for name, value in shown.items())
+
+
+def prior(run: Run) -> str:
+    """Its name, and if it was fitted afterwards what was there before."""
+    name, trained = type(run.model.prior).__name__, run.recipe.prior.trained
+    return name if trained is None else f"{name}, fitted to codes after training with {trained.kind}"
 
 
 def _with_net(part: Any) -> str:

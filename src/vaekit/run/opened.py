@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,11 @@ class Run:
         """Whether the model is given the label."""
         return self.recipe.model.condition == "label"
 
+    @property
+    def fitted(self) -> bool:
+        """Whether the prior was fitted to the codes after training."""
+        return self.recipe.prior.trained is not None
+
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl. Raises VaekitError for a weights file without its run."""
         if self.folder is None:
@@ -154,10 +159,10 @@ class Run:
         """
         if n < 1:
             raise VaekitError(f"{n} samples asked for; ask for at least 1")
-        if not getattr(self.model.posterior, "has_density", True):
+        if not (self.fitted or getattr(self.model.posterior, "has_density", True)):
             warnings.warn(
                 f"{type(self.model.posterior).__name__} fits no prior to its codes: these are decoded draws from "
-                f"{type(self.model.prior).__name__}, not samples of the data",
+                f"{type(self.model.prior).__name__}, not samples of the data; Run.fit_prior (vaekit fit-prior) fits one",
                 stacklevel=2,
             )
         with self.looking(seed):
@@ -270,15 +275,56 @@ class Run:
     def evaluate(
         self, data: Any = None, *, split: str = "test", k: Sequence[int] = (1, 10, 100, 1000),
         binarize: str | None = None, limit: int | None = None, seed: int = 0, device: str | None = None,
-        progress: bool = False, label: Any = None,
+        progress: bool = False, label: Any = None, refit_encoder: bool = False,
+        ais: int | Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
-        """What `vaekit evaluate --json` prints: elbo, rate, distortion, nll at several k, nats an image."""
+        """What `vaekit evaluate --json` prints: elbo, rate, distortion, nll at several k, nats an image.
+
+        `refit_encoder`: of this model with the encoder that the method of that name gives. `ais`: anneal log p(x) of so
+        many rows, or {"images": 100, "steps": 250, "chains": 16, "start": "prior", "leapfrog": 2}, to know how far the
+        bounds are from it (`metrics.ais.Annealing`).
+        """
         from vaekit.run.judging import evaluate
 
+        run = self.refit_encoder(progress=progress) if refit_encoder else self
         return evaluate(
-            self, data, split=split, k=k, binarize=binarize, limit=limit, seed=seed, device=device,
-            progress=progress, label=label,
+            run, data, split=split, k=k, binarize=binarize, limit=limit, seed=seed, device=device,
+            progress=progress, label=label, ais=ais,
         )  # fmt: skip
+
+    def refit_encoder(self, *, set: Iterable[str] = (), progress: bool | None = None) -> Run:
+        """This model with its posterior trained further, so that bounds lie nearer to the same log p(x).
+
+        Decoder and prior are frozen, the posterior sees training rows alone, by DReG with 8 draws for 3,000 steps;
+        `set=["train.epochs=20", "objective.draws=16"]` changes that. A point posterior becomes a Gaussian one on its
+        net. The result is a run of its own in RUN/refitted, kept for the next call as long as this run's weights stay
+        what they are. Raises VaekitError where there is nothing to refit, InterruptedRun as training does.
+        """
+        from vaekit.train.refit import refit_encoder
+
+        return refit_encoder(self, set=set, progress=progress)
+
+    def fit_prior(
+        self, kind: str = "mixture", *, data: Any = None, components: int | None = None,
+        output: str | os.PathLike[str] | None = None, seed: int = 0, progress: bool | None = None,
+    ) -> Run:  # fmt: skip
+        """This model with a prior fitted by maximum likelihood to the codes of its training rows (Ghosh et al. 2020,
+        https://arxiv.org/abs/1903.12436, sec. 4); encoder and decoder stay as they are.
+
+        kind: "gaussian", one of any covariance; "mixture", of `components` such Gaussians, by default as many as held-out
+        codes want; "flow", affine couplings. In a conditional model each label gets a density (a mixture: so many
+        components) of its own. Codes are draws of the posterior, so that what log p(z) gains the ELBO gains; of a
+        point posterior they are its points.
+
+        The prior becomes that of the run's folder, whose former state is kept in RUN/as-trained (`restore_prior`);
+        with `output` a folder of its own is made, and this one left alone. prior.json says what was gained. Returns the
+        run with the new prior. `data`: the run's own, where they were an array or have moved.
+
+        Raises VaekitError where there is nothing to fit, InterruptedRun after Ctrl-C.
+        """
+        from vaekit.train.prior import fit_prior
+
+        return fit_prior(self, kind, data=data, components=components, output=output, seed=seed, progress=progress)
 
     def scores(
         self, data: Any = None, *, split: str = "test", k: int = 1, seed: int = 0, label: Any = None
@@ -290,15 +336,52 @@ class Run:
         return scores(self, self.rows(data, split, label), k, seed)
 
     def latents(
-        self, data: Any = None, *, split: str = "test", seed: int = 0, progress: bool = False
-    ) -> dict[str, Any]:
-        """What the latent space is worth beside the bound: reconstruction error, the cloud of codes and its holes
-        against the prior, accuracy of k-NN and a linear probe on codes, quality of decoded samples and midpoints,
-        smoothness (`metrics.latents.latents` says how). The run's own test split leaves latents.json in the run. On
-        training rows the probes are judged where they were fitted, and the floor of the distances is 0."""
-        from vaekit.run.judging import latents
+        self, data: Any = None, *, split: str = "test", seed: int = 0, device: str | None = None,
+        progress: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
+        """What the latent space is worth beside the bound: reconstruction error, KL and mutual information of each
+        dimension, the cloud of codes and its holes against the prior, accuracy of k-NN and a linear probe on codes,
+        quality of decoded samples and midpoints, smoothness (`metrics.latents.latents` says how). The run's own test
+        split leaves latents.json in the run. On training rows the probes are judged where they were fitted, and the
+        floor of the distances is 0."""
+        from vaekit.run.readings import latents
 
-        return latents(self, data, split=split, seed=seed, progress=progress)
+        return latents(self, data, split, seed, device, progress)
+
+    def samples(
+        self, data: Any = None, *, split: str = "test", seed: int = 0, device: str | None = None,
+        inception: str | os.PathLike[str] | None = None, progress: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
+        """How near samples come to held-out rows: Fréchet and kernel distance, precision, recall, density and coverage on
+        features of a small classifier, beside those of training rows (`metrics.samples.samples` says how). `inception`:
+        a file of that network's weights (.pth, .safetensors), for the FID. The run's own test split leaves samples.json
+        in the run."""
+        from vaekit.run.readings import samples
+
+        weights = None if inception is None else Path(inception)
+        return samples(self, data, split, seed, device, weights, progress)
+
+    def copies(
+        self, data: Any = None, *, split: str = "test", seed: int = 0, device: str | None = None,
+        progress: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Whether samples repeat training rows: distances to the nearest of all training rows, against those of held-out
+        rows (`metrics.copies.copies` says how). The run's own test split leaves copies.json, .npz and .png in the run."""
+        from vaekit.run.readings import copies
+
+        return copies(self, data, split, seed, device, progress)
+
+    def disentanglement(
+        self, data: Any = None, *, split: str = "test", seed: int = 0, device: str | None = None,
+        progress: bool = False,
+    ) -> dict[str, Any]:  # fmt: skip
+        """How far latent dimensions are the factors that the data were made from, where these are known (`sprites`): MIG,
+        SAP, DCI, FactorVAE and beta-VAE scores, modularity (`metrics.disentanglement.judge` says how). Minutes, nearly
+        all of them DCI's. `split` all is the whole grid, as published scores are. The run's own test split leaves
+        disentanglement.json and disentanglement.png in the run. Raises VaekitError for data without factors."""
+        from vaekit.run.disentangling import disentanglement
+
+        return disentanglement(self, data, split=split, seed=seed, device=device, progress=progress)
 
     def report(
         self, lang: str = "en", output: str | os.PathLike[str] | None = None, *, seed: int = 0,
@@ -324,11 +407,11 @@ class Run:
 
         return lines(info)
 
-    def table_of(self, evaluation: Mapping[str, Any]) -> str:
-        """An evaluation as lines for a person."""
-        from vaekit.run.judging import table
+    def table_of(self, found: Mapping[str, Any], reading: str = "nats") -> str:
+        """A reading as lines for a person: of `nats` what `evaluate` gives, else what the method of its name does."""
+        from vaekit.run.telling import READINGS
 
-        return table(evaluation)
+        return READINGS[reading](found)
 
     def picture_of(
         self,
@@ -364,6 +447,12 @@ class Run:
         from vaekit.run.showing import pairs
 
         return pairs(self, originals, reconstructions)
+
+    def picture_of_disentanglement(self, found: Mapping[str, Any]) -> Image:
+        """What each dimension tells of each factor: mutual information as a share of the factor's entropy."""
+        from vaekit.run.disentangling import picture
+
+        return picture(found)
 
     def picture_of_codes(self, codes: Codes, *, colours: str | None = None) -> Image:
         """The latent map, coloured by label; the principal plane where D > 2. `colours` names a colormap of

@@ -82,8 +82,8 @@ def manifold(run: Run, n: int, label: Any, seed: int) -> tuple[np.ndarray, np.nd
             else run.model.draw(LOOKED_AT, run.conditions(LOOKED_AT, turns=True))
         )
         prior = run.model.prior(run.conditions(1, label))
-        has_density = getattr(run.model.posterior, "has_density", True)
-        z = walks.grid(prior, means.to(run.device), n, has_density)
+        answers = run.fitted or getattr(run.model.posterior, "has_density", True)
+        z = walks.grid(prior, means.to(run.device), n, answers)
     z = z.reshape(-1, run.model.latent)
     return _decoded(run, z, label), z.cpu().numpy()
 

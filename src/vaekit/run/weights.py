@@ -83,8 +83,9 @@ def contract_of(text: str, what: str) -> Contract:
 
 
 def without_path(recipe: str, contract: Contract) -> str:
-    """A recipe's TOML with the data's name where it has a path."""
+    """A recipe's TOML with the data's name where it has a path, and without that of the run it started from."""
     tree = parsed(recipe, "recipe.toml")
+    tree.get("train", {}).pop("start", None)
     source = tree.get("data", {}).get("source")
     if isinstance(source, str) and source != contract.source:
         tree["data"]["source"] = contract.source

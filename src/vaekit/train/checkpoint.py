@@ -22,7 +22,9 @@ SHARE = (
 )
 
 # A resume with another of these would be another run.
-LOCKED = ("batch_size", "gradient_accumulation_steps", "drop_last", "seed", "optimizer", "devices", "nodes")
+LOCKED = (
+    "batch_size", "gradient_accumulation_steps", "drop_last", "seed", "optimizer", "devices", "nodes", "start", "frozen",
+)  # fmt: skip
 
 
 class Pace:
@@ -84,11 +86,10 @@ def load(path: str | Path, device: torch.device) -> dict[str, Any] | None:
 
 def check(state: dict[str, Any], settings: TrainSettings, plan: Plan) -> None:
     """VaekitError where these settings or data cannot continue that run."""
-    was = state["settings"]
+    # what a checkpoint of an older vaekit does not name it had by default
+    was, now = TrainSettings().model_dump(mode="json") | state["settings"], settings.model_dump(mode="json")
     changed = [
-        f"{name} was {was[name]!r} and is now {getattr(settings, name)!r}"
-        for name in LOCKED
-        if was[name] != getattr(settings, name)
+        f"{name} was {was[name]!r} and is now {now[name]!r}" for name in LOCKED if was[name] != now[name]
     ]
     if (was["ema"] is None) != (settings.ema is None):
         changed.append(f"ema was {was['ema']!r} and is now {settings.ema!r}")

@@ -22,7 +22,7 @@ from vaekit.train.given import (
 )
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from vaekit.data import Data
     from vaekit.recipe import Recipe, TrainSettings
@@ -137,6 +137,15 @@ def resume(
     say = voice(progress)
     folder = RunFolder.open(path)
     recipe, contract = folder.read_recipe(allow=allow), folder.read_contract()
+    if _is_fitted(recipe):
+        from vaekit.run import as_trained
+
+        how = "go on with the run that it was made from"
+        if as_trained.kept(folder).is_dir():
+            how = f"bring the trained one back with vaekit fit-prior {folder.path} --restore"
+        raise VaekitError(
+            f"{folder.path} cannot be trained further: its {recipe.prior.kind} was fitted after training; {how}"
+        )
     changes = overrides_tree(set)
     refuse_beyond_train(changes)
     recipe = recipe.updated(changes)
@@ -171,14 +180,24 @@ def resume(
 def begin(
     chosen: Recipe, opened: Data, output: str | os.PathLike[str] | None, say: Say, *,
     nets: Mapping[str, nn.Module] | None = None, allow: Collection[str] = (), progress: bool | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> Run:  # fmt: skip
-    """Start a run on opened data: resolve all that is open, make the folder, train."""
+    """Start a run on opened data: resolve all that is open, make the folder, train. `start`: the weights that
+    `train.start` stands for, where they are not those of its file."""
     from vaekit import recipe as room
     from vaekit.run import RunFolder
+    from vaekit.train import machine
     from vaekit.train.automatic import decide
     from vaekit.train.effort import multiply_adds
-    from vaekit.train.machine import start
+    from vaekit.train.starting import freeze, kept_start, weights_at
 
+    if _is_fitted(chosen):
+        assert chosen.prior.trained is not None
+        say(
+            f"the recipe's {chosen.prior.kind} was fitted after training: this run has {chosen.prior.trained.kind}, as "
+            "that one had, until vaekit fit-prior fits another"
+        )
+        chosen = chosen.as_trained()
     resolved = room.resolve(chosen, opened.contract, nets=nets, allow=allow)
     for note in resolved.notes:
         say(note)
@@ -196,8 +215,13 @@ def begin(
         model_tensors=len(weights),
         multiply_adds=multiply_adds(objective, opened, resolved.model.condition == "label"),
     )
+    if settings.frozen:
+        freeze(objective, settings.frozen)
+    if settings.start is not None:
+        settings = settings.model_copy(update={"start": kept_start(settings.start)})
+        start = start or weights_at(str(settings.start), objective.model)
     resolved = resolved.model_copy(update={"train": settings})
-    fabric = start(settings)
+    fabric = machine.start(settings)
     name = (
         opened.contract.source
         if resolved.name in ("", opened.contract.source)
@@ -210,6 +234,8 @@ def begin(
             made.write_recipe(resolved)
             made.write_contract(opened.contract)
             made.write_environment()
+            if start is not None:
+                made.write_start(start)
             path = str(made.path)
         except VaekitError as error:
             refusal = str(error)
@@ -260,6 +286,7 @@ def _train(
     from vaekit.train.loop import train
     from vaekit.train.machine import start
     from vaekit.train.plan import Plan
+    from vaekit.train.starting import begin_with
 
     if objective is None:
         objective = room.build(recipe, opened.contract, nets=nets, allow=allow)
@@ -277,6 +304,8 @@ def _train(
                 )
         if fabric.global_rank == 0:
             folder.write_recipe(recipe)  # only now: a change that is refused must leave the run as it was
+    if settings.start is not None:
+        begin_with(objective.model, folder)
     condition = recipe.model.condition == "label"
     shown = opened.test or opened.valid or opened.train
 
@@ -314,6 +343,11 @@ def _train(
     run = load(folder.path, nets=nets, allow=allow)
     run.own = opened  # an array has no path to be opened from again
     return run
+
+
+def _is_fitted(recipe: Recipe) -> bool:
+    """Whether the prior was fitted to a trained model, and is not frozen with it."""
+    return recipe.prior.trained is not None and "prior" not in recipe.train.frozen
 
 
 def _interrupted(outcome: Outcome, folder: RunFolder) -> None:

@@ -35,6 +35,7 @@ def look(
     seed: int = 0,
     condition: bool = False,
     mapped: Split | None = None,
+    fitted: bool = False,
 ) -> list[Path]:
     """Write the pictures a run ends with into `folder`, and return their paths.
 
@@ -45,8 +46,8 @@ def look(
                          conditional model under its first label
     curves.png           reconstruction and KL over training, from `history` (lines of metrics.jsonl)
 
-    `split` [N, ...] gives the originals, `mapped` (else `split`) the codes, at most 5,000. What a model cannot show
-    is left out.
+    `split` [N, ...] gives the originals, `mapped` (else `split`) the codes, at most 5,000; `fitted`: the prior was fitted
+    to codes after training. What a model cannot show is left out.
     """
     home = Path(folder)
     written: list[Path] = []
@@ -69,7 +70,8 @@ def look(
             if known.any():
                 label = None if drawn.label is None else drawn.label[some][known.numpy()]
                 keep("latent.png", latent_map(codes[known], label, contract, drawn.name))
-                picture = _manifold(model, contract, codes[known], rows)
+                answers = fitted or getattr(model.posterior, "has_density", True)
+                picture = _manifold(model, contract, codes[known], rows, answers)
                 if picture is not None:
                     keep("manifold.png", picture)
     if any(key.startswith(("train_", "valid_")) for line in history for key in line):
@@ -184,12 +186,12 @@ def _samples(model: VAE, contract: Contract, rows: Rows, x: Tensor) -> Any:
     return pictures.strip(np.split(shown, kinds), [str(name) for name in contract.labels[:kinds]])
 
 
-def _manifold(model: VAE, contract: Contract, codes: Tensor, rows: Rows) -> Any:
+def _manifold(model: VAE, contract: Contract, codes: Tensor, rows: Rows, answers: bool) -> Any:
     """A decoded grid; None for vectors over one latent dimension, which the latent map shows already."""
     D = model.latent
     side = 15 if max(contract.shape[-2:]) <= 32 else 11  # odd, so that the median stands in the middle
     c = rows.cycled(1)
-    z = walks.grid(model.prior(c), codes, side, getattr(model.posterior, "has_density", True))
+    z = walks.grid(model.prior(c), codes, side, answers)
     z = z.to(rows.device).float()
     c = None if c is None else c.expand(len(z), -1)
     step = max(1, (1 << 22) // int(np.prod(contract.shape)))

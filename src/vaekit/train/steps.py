@@ -18,6 +18,7 @@ from vaekit.train.ledger import Ledger
 from vaekit.train.machine import seed_noise
 from vaekit.train.optimise import Updates, check_players, players_of
 from vaekit.train.plan import Plan, mix
+from vaekit.train.starting import freeze
 from vaekit.train.step import Step
 from vaekit.train.whole import Whole, fits
 
@@ -38,6 +39,8 @@ class Steps:
         self.rank, self.device = fabric.global_rank, fabric.device
         self.batches, self.preparation = batches, preparation
         self.objective = objective.to(self.device).train()
+        if settings.frozen:
+            freeze(self.objective, settings.frozen)
         self.t = torch.zeros((), device=self.device)
         self.rows, self.whole = np.zeros(0, np.int64), True
         self._order, self._order_of = np.zeros(0, np.int64), -1
@@ -64,7 +67,7 @@ class Steps:
         raw, c = self.batches.get(rows)
         x = self.preparation(raw)
         initialise: Any = getattr(self.objective, "initialise", None)
-        if initialise is not None:
+        if initialise is not None and self.settings.start is None:
             initialise(x, c, self.plan.n)
         few, few_c = x[: self.plan.batch], None if c is None else c[: self.plan.batch]
         if len(players_of(self.objective)) > 1:
@@ -114,18 +117,18 @@ class Steps:
     def _in_one(self, step: int) -> tuple[Tensor, Tensor, Tensor, int]:
         """The step as one compiled call; without it from now on, if this machine cannot compile it."""
         assert self.compiled is not None
-        self._begin(step)
+        stage = self._begin(step)
         raw, c = self.batches.get(self.rows)
         toward = 0.0 if self.average is None else self.average.toward(step)
-        if not self.compiled.runs:
+        if not self.compiled.runs(stage):
             self.say(
                 "compiling the step, which takes a while; the next run of its kind starts from the cache"
             )
-        self.whole = not self.compiled.runs  # to compile moves nothing
+        self.whole = not self.compiled.runs(stage)  # to compile moves nothing
         try:
-            return *self.compiled(raw, c, self.t, self.plan.rate(step), toward), len(self.rows)
+            return *self.compiled(raw, c, self.t, self.plan.rate(step), toward, stage), len(self.rows)
         except Exception as error:
-            if self.compiled.runs:
+            if self.compiled.runs(stage):
                 raise
             self.compiled = None
             self.say(f"compiling the step failed ({trouble.reason(error)}); training goes on without")
@@ -142,10 +145,12 @@ class Steps:
             self.average.update(step)
         return norms, bad, values, count
 
-    def _begin(self, step: int) -> None:
-        """The noise and the time of a step."""
+    def _begin(self, step: int) -> int:
+        """The noise and the time of a step; the stage that the objective is in."""
         seed_noise(self.device, mix(self.settings.seed, "step", step, self.rank))
         self.t.fill_(self.plan.done(step))
+        objective: Any = self.objective
+        return objective.enter(self.plan.done(step)) if hasattr(objective, "enter") else 0
 
     def _gradients(self, step: int) -> tuple[Tensor, Tensor, int]:
         """Back-propagate the mean loss over the rows: losses [players], terms [names], images of this

@@ -1,0 +1,87 @@
+"""The door to the disentanglement scores: which rows, the table, and the picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vaekit.data import Split
+from vaekit.run import inputs
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from vaekit.run.opened import Run
+
+
+def disentanglement(
+    run: Run, data: Any, *, split: str, seed: int, device: str | None, progress: bool
+) -> dict[str, Any]:
+    """As `Run.disentanglement`. The run's own test split leaves disentanglement.json and .png in the run."""
+    from vaekit.metrics.disentanglement.judge import judge
+
+    own, contract = data is None or inputs.is_own(run, data), run.contract
+    if isinstance(data, Split):
+        splits = [run.rows(data)]
+    else:
+        found = run.data() if own else inputs.opened(data, contract)
+        contract = found.contract
+        # split by split, for all rows of a large set are not in memory at once
+        splits = list(found.splits.values()) if split == "all" else [found.split(split)]
+    splits = [inputs.labelled(run, each.frozen(contract), None) for each in splits]
+    folder = run.folder.path if run.folder is not None else None
+    keep = folder if folder and own and split == "test" and os.access(folder, os.W_OK) else None
+    result = judge(
+        run.model, splits, contract, seed=seed, condition=run.condition, device=device, progress=progress,
+        save=keep,
+    )  # fmt: skip
+    if keep is not None:
+        from vaekit import pictures
+
+        pictures.save(picture(result), keep / "disentanglement.png")
+    return result
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The scores as lines for a person."""
+    names, points = list(found["factors"]), found["points"]
+    rows = f"{found['split']} split, {found['rows']:,} rows" + (", the whole grid" * found["grid"])
+    lines = [
+        f"{rows}; {points['train']:,} points to fit on, {points['test']:,} to judge, {found['bins']} bins"
+    ]
+
+    def line(name: str, value: float, each: list[float] | None = None) -> None:
+        rest = (
+            ""
+            if each is None
+            else "   " + ", ".join(f"{n} {v:.2f}" for n, v in zip(names, each, strict=True))
+        )
+        lines.append(f"{name:<20} {value:.3f}{rest}")
+
+    dci = found["dci"]
+    line("MIG", found["mig"]["score"], found["mig"]["gaps"])
+    line("SAP", found["sap"]["score"], found["sap"]["gaps"])
+    line("DCI disentanglement", dci["disentanglement"])
+    line("DCI completeness", dci["completeness"])
+    line("DCI informativeness", dci["informativeness"], dci["accuracy"])
+    line("FactorVAE", found["factorvae"]["score"])
+    line("beta-VAE", found["betavae"]["score"])
+    line("modularity", found["modularity"]["score"])
+    lines.append(f"{'active dimensions':<20} {len(found['factorvae']['active'])} of {found['latent']}")
+    if found["constant"]:
+        lines.append(f"note: {', '.join(found['constant'])} left out, which does not vary in these rows")
+    lines.append(f"{'data':<20} {found['source']}, sha256 {found['data_hash']}")
+    return "\n".join(lines)
+
+
+def picture(found: Mapping[str, Any]) -> Image:
+    """Mutual information of factors (rows) and latent dimensions, as a share of the factor's entropy."""
+    from vaekit import pictures
+
+    shares = np.array(found["mutual_information"]).T / np.array(found["entropy"])[:, None]
+    dimensions = [f"z{i}" for i in range(found["latent"])]
+    title = "mutual information, as a share of the factor's entropy"
+    return pictures.heat_map(shares, list(found["factors"]), dimensions, title, most=1.0)
