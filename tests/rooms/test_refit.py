@@ -194,7 +194,7 @@ def test_a_run_starts_from_the_weights_of_another_with_parts_frozen(run, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["train.start=nowhere"], "train.start: there are no weights at nowhere"),
+        (["train.start=nowhere"], "train.start: there are no weights at .*nowhere"),
         (["train.start={run}", "prior.kind=FlowPrior"], "the weights in .* do not fit the recipe"),
         (['train.frozen=["prior", "posterior", "likelihood"]'], "leaves nothing to train"),
         (['train.frozen=["decoder"]'], "train.frozen"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,15 +17,16 @@ def frechet(a: Tensor, b: Tensor) -> float:
     real rows. On features of the tool's own it is no FID, whose features are Inception's.
     """
     a, b = a.double(), b.double()
-    roots = [_root(_covariance(x)) for x in (a, b)]
-    cross = torch.linalg.svdvals(roots[0] @ roots[1]).sum()
-    spread = sum(root.square().sum() for root in roots)  # tr S, of a symmetric root
+    off = [(x - x.mean(0)) / math.sqrt(max(len(x) - 1, 1)) for x in (a, b)]
+    if (
+        max(len(a), len(b)) < a.shape[1]
+    ):  # fewer rows than features: the same singular values, of a smaller matrix
+        cross = torch.linalg.svdvals(off[0] @ off[1].T).sum()
+    else:
+        roots = [_root(x.T @ x) for x in off]
+        cross = torch.linalg.svdvals(roots[0] @ roots[1]).sum()
+    spread = sum(x.square().sum() for x in off)  # tr S_a + tr S_b
     return float(((a.mean(0) - b.mean(0)).square().sum() + spread - 2 * cross).clamp_min(0))
-
-
-def _covariance(x: Tensor) -> Tensor:
-    off = x - x.mean(0)
-    return off.T @ off / max(len(x) - 1, 1)
 
 
 def _root(matrix: Tensor) -> Tensor:
