@@ -40,7 +40,8 @@ def train(
     Parameters
     ----------
     data
-        digits, mnist, fashion-mnist, sprites, or a path: images in a folder, zip or tar; idx, npy, npz, CSV, parquet.
+        digits, mnist, fashion-mnist, static-mnist, sprites, dna, mushrooms, or a path: images in a folder, zip or
+        tar; idx, npy, npz, CSV, parquet.
     output
         The run folder to make; it must not exist. Without it: runs/NAME, then NAME-2.
     recipe
