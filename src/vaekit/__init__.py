@@ -72,9 +72,9 @@ if TYPE_CHECKING:
         ConvDecoder,
         ConvEncoder,
         GatedMLP,
-        ResidualMLP,
         PatchDecoder,
         PatchEncoder,
+        ResidualMLP,
         ResNetDecoder,
         ResNetEncoder,
     )

@@ -15,10 +15,16 @@ from vaekit.nets.common import over_draws
 from vaekit.nets.mlp import ResidualMLP
 
 
+def softly(log_variance: Tensor, bound: float) -> Tensor:
+    """b tanh(l / b), within +-b; as it is for b = 0."""
+    return bound * torch.tanh(log_variance / bound) if bound else log_variance
+
+
 class ConditionalGaussian(nn.Module):
     """N(mean, diag(variance)) of a group of `size` dimensions, both a residual net's function of `inputs` numbers.
 
-    The last layer starts at zero, so a new one is N(0, I). Log-variances are bounded softly at +-`bound`, in fp32.
+    The last layer starts at zero, so a new one is N(0, I). Log-variances l are b tanh(l / b), b = `bound`, in fp32; 0
+    leaves them as they are.
     """
 
     def __init__(self, inputs: int, size: int, width: int, depth: int, bound: float = 10.0) -> None:
@@ -30,7 +36,7 @@ class ConditionalGaussian(nn.Module):
     def forward(self, inputs: Tensor) -> DiagonalGaussian:
         """inputs [..., n] -> a law over [..., size]."""
         mean, log_variance = full(over_draws(self.net, inputs, None)).chunk(2, -1)
-        return DiagonalGaussian(mean, self.bound * torch.tanh(log_variance / self.bound))
+        return DiagonalGaussian(mean, softly(log_variance, self.bound))
 
 
 class Chain(Distribution):
@@ -67,6 +73,7 @@ class Chain(Distribution):
     def mean(self) -> Tensor:
         """The mean of each group given the means before it: the centre of the law, not its expectation."""
         z = self.first.mean
+        z = z.expand(*(self.batch_shape or z.shape[:-1]), z.shape[-1])
         for net in self.rest:
             law = self._next(net, z)
             z = torch.cat((z.expand(*law.mean.shape[:-1], -1), law.mean), -1)
@@ -107,9 +114,12 @@ def grouped(latent: int, groups: tuple[int, ...]) -> tuple[int, ...]:
     return groups
 
 
-def conditionals(sizes: tuple[int, ...], given: int, width: int, depth: int) -> nn.ModuleList:
+def conditionals(
+    sizes: tuple[int, ...], given: int, width: int, depth: int, bound: float = 10.0
+) -> nn.ModuleList:
     """A net for each group after the first; `given` numbers come from elsewhere."""
     above = list(accumulate(sizes))[:-1]
     return nn.ModuleList(
-        ConditionalGaussian(n + given, size, width, depth) for n, size in zip(above, sizes[1:], strict=True)
+        ConditionalGaussian(n + given, size, width, depth, bound)
+        for n, size in zip(above, sizes[1:], strict=True)
     )

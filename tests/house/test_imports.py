@@ -13,7 +13,17 @@ import vaekit
 
 ROOT = Path(vaekit.__file__).parent
 GROUND = {"errors", "files", "_version"}
-MATHEMATICS = {"distributions", "flows", "chains", "nets", "priors", "posteriors", "likelihoods", "model", "objectives"}
+MATHEMATICS = {
+    "distributions",
+    "flows",
+    "chains",
+    "nets",
+    "priors",
+    "posteriors",
+    "likelihoods",
+    "model",
+    "objectives",
+}
 # room -> the rooms it may import at the top of a file
 MAY = {
     "errors": set(),
@@ -63,7 +73,18 @@ LATE = {
     "members": {"recipe", "train", "run", "report"},
     "bench": {"train", "run", "data"},
     "shards": {"output"},
-    "commands": {"run", "recipe", "data", "train", "pictures", "output", "report", "members", "shards", "bench"},
+    "commands": {
+        "run",
+        "recipe",
+        "data",
+        "train",
+        "pictures",
+        "output",
+        "report",
+        "members",
+        "shards",
+        "bench",
+    },
     "__main__": {"commands"},
 }
 FABRIC = {"lightning_fabric", "lightning"}
@@ -109,7 +130,10 @@ def test_a_file_imports_only_what_its_room_may(path):
         if (
             top != "vaekit"
             or not rest
-            or (types and room in ("__init__", "data", "train", "recipe", "metrics", "run", "members", "bench"))
+            or (
+                types
+                and room in ("__init__", "data", "train", "recipe", "metrics", "run", "members", "bench")
+            )
         ):
             continue
         other = rest.split(".")[0]

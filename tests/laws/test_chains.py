@@ -81,6 +81,24 @@ def test_mean_is_that_of_each_group_given_the_means_above():
     assert torch.equal(q.mean[:, 2:], q._next(q.rest[0], q.first.mean).mean)
 
 
+def test_one_bound_for_all_groups():
+    net = MLP((5,), (8 * 4,), hidden=(8,))
+    wild = HierarchicalPosterior(net, 4, (2, 2), width=8, log_variance_bound=1.5)
+    with torch.no_grad():
+        for p in wild.parameters():
+            p.mul_(100.0)
+    q = wild(torch.rand(3, 5))
+    for law in (q.first, q._next(q.rest[0], q.first.mean)):
+        assert law.log_variance.abs().max() <= 1.5
+
+
+@pytest.mark.parametrize(("groups", "latent"), [((4,), 4), ((1,), 1), ((2, 2), 4)])
+def test_mean_of_a_conditional_prior_has_a_row_for_each_condition(groups, latent):
+    prior = HierarchicalPrior(latent, groups=groups, layers=0, condition=3)
+    law = prior(torch.eye(3))
+    assert law.mean.shape == (3, latent) == law.sample().shape
+
+
 @pytest.mark.parametrize("groups", [(2, 3), (5, 0), (6, -2)])
 def test_sizes_that_do_not_add_up(groups):
     with pytest.raises(VaekitError, match=r"add up to model\.latent, 4"):

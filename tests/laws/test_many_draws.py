@@ -1,5 +1,7 @@
 """The relatives of the importance-weighted bound reduce to it, and each learner gets the gradient that is its own."""
 
+import math
+
 import pytest
 import torch
 from zoo import fits, make_vae
@@ -19,7 +21,11 @@ from vaekit import (
 from vaekit.errors import VaekitError
 
 T = torch.tensor(0.5, dtype=torch.float64)
-MODELS = [(StandardPrior, GaussianPosterior), (FlowPrior, GaussianPosterior), (HierarchicalPrior, HierarchicalPosterior)]
+MODELS = [
+    (StandardPrior, GaussianPosterior),
+    (FlowPrior, GaussianPosterior),
+    (HierarchicalPrior, HierarchicalPosterior),
+]
 
 
 @pytest.fixture(params=MODELS, ids=lambda pair: pair[0].__name__)
@@ -77,6 +83,10 @@ def test_the_combination_has_its_ends(vae):
     torch.manual_seed(3)
     mean = vae(x, None, 6).log_w.mean()
     assert -gradients(CIWAE(vae, 6, 1.0), x)[0].item() == pytest.approx(mean.item(), abs=1e-10)
+    torch.manual_seed(3)
+    log_w = vae(x, None, 6).log_w
+    some = 0.3 * mean + 0.7 * (torch.logsumexp(log_w, 0) - math.log(6)).mean()
+    assert -gradients(CIWAE(vae, 6, 0.3), x)[0].item() == pytest.approx(some.item(), abs=1e-10)
     low, high = (gradients(CIWAE(vae, 6, w), x)[1]["bound"].item() for w in (1.0, 0.0))
     assert low < gradients(CIWAE(vae, 6, 0.3), x)[1]["bound"].item() < high
 
@@ -84,7 +94,10 @@ def test_the_combination_has_its_ends(vae):
 def test_more_draws_are_a_tighter_bound():
     vae = make_vae(StandardPrior, GaussianPosterior, BernoulliLikelihood)
     x = fits(vae)
-    bounds = [gradients(kind, x)[1]["bound"].item() for kind in (MIWAE(vae, 1, 1600), MIWAE(vae, 8, 200), PIWAE(vae, 8, 200))]
+    bounds = [
+        gradients(kind, x)[1]["bound"].item()
+        for kind in (MIWAE(vae, 1, 1600), MIWAE(vae, 8, 200), PIWAE(vae, 8, 200))
+    ]
     assert bounds == sorted(bounds)
 
 

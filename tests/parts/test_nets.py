@@ -14,9 +14,9 @@ from vaekit import (
     ConvDecoder,
     ConvEncoder,
     GatedMLP,
-    ResidualMLP,
     PatchDecoder,
     PatchEncoder,
+    ResidualMLP,
     ResNetDecoder,
     ResNetEncoder,
 )

@@ -125,7 +125,12 @@ def test_draws_that_come_later_are_taken_later_and_judged_by_always(tmp_path):
     )
     lines = [left(tmp_path / name)["metrics"] for name in ("one", "many", "both")]
     for key in ("train_loss", "train_elbo"):  # as with one draw in the first half, and not in the second
-        assert [a[key] == b[key] for a, b in zip(lines[0], lines[2], strict=True)] == [True, True, False, False]
+        assert [a[key] == b[key] for a, b in zip(lines[0], lines[2], strict=True)] == [
+            True,
+            True,
+            False,
+            False,
+        ]
     # validation takes all draws from the first epoch on: it is tighter than the same weights' ELBO
     assert all(line["valid_bound"] > line["valid_elbo"] for line in lines[2])
     assert one.steps == many.steps == both.steps

@@ -41,7 +41,8 @@ def open_data(
     """Open data by name or path, or what Python holds.
 
     `source`: "digits", "mnist", "fashion-mnist", "static-mnist", "sprites", "dna", "mushrooms"; a folder, zip or tar of
-    images, one image, idx, .npy, .npz, .csv, .parquet; an array, tensor, (x, y), mapping of splits, DataFrame or torch Dataset.
+    images, one image, idx, .npy, .npz, .csv, .parquet; an array, tensor, (x, y), mapping of splits, DataFrame
+    or torch Dataset.
     `size` N or "HxW": images are scaled to cover it and centre cropped. `grey` turns colour grey.
     `binarize` "dynamic" (afresh at each access) or "static" (once). `limit` rows a split at most.
     `seed` is the data's own, for splits and limit. `key`, `labels` name arrays or a column; `labels` may be

@@ -22,7 +22,9 @@ class Likelihood(nn.Module):
     kinds: tuple[str, ...] = ()  # the kinds of data it is meant for
     continuous = False
     needs_latent = True  # whether it says anything without a code, where D = 0
-    factorised = True  # whether the elements of x are independent given z; else it is a model class of its own
+    factorised = (
+        True  # whether the elements of x are independent given z; else it is a model class of its own
+    )
     logits = False  # whether the net gives logits, which may be rounded to bf16
 
     def __init__(self, net: nn.Module, initialise_bias: bool = True) -> None:

@@ -1,5 +1,7 @@
-"""Residual convolutions on a coarse grid of patches, for any (C, H, W): most of a convolutional net's gain at a fraction of
-its cost on a CPU, where large maps of few channels are slow."""
+"""Residual convolutions on a coarse grid of patches, for any (C, H, W).
+
+Most of a convolutional net's gain at a fraction of its cost on a CPU, where large maps of few channels are slow.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,7 @@ class PatchEncoder(nn.Module):
 
 
 class ToPixels(nn.Module):
-    """A 3x3 convolution between patches, h [N, channels, down, across], that gives all pixels of each; and a bias a pixel."""
+    """A 3x3 convolution between patches, h [N, channels, down, across], that gives each one's pixels; a bias a pixel."""
 
     def __init__(self, channels: int, out_shape: tuple[int, int, int], patch: int) -> None:
         super().__init__()

@@ -66,4 +66,6 @@ class PIWAE(MIWAE):
         assert again.log_qz is not None
         own = ratio.squeeze(-1) * again.log_qz
         climbed = whole * (again.log_px + beta * (again.log_pz - own))
-        return -climbed.sum(0).mean(), terms_of(trace, -log_mean_exp(log_w).mean(), log_mean_exp(trace.log_w), beta)
+        return -climbed.sum(0).mean(), terms_of(
+            trace, -log_mean_exp(log_w).mean(), log_mean_exp(trace.log_w), beta
+        )

@@ -66,8 +66,8 @@ class Whole:
     def __call__(
         self, raw: Tensor, c: Tensor | None, t: Tensor, rate: float, toward: float, stage: int = 0
     ) -> Row:
-        """raw [B, ...] as stored, c [B, n] or None, t 0-d, the learning rate, 1 - decay of the average, and the stage that
-        the objective is in."""
+        """raw [B, ...] as stored, c [B, n] or None, t 0-d, the learning rate, 1 - decay of the average, and the
+        stage that the objective is in."""
         self.rate.fill_(rate)
         self.toward.fill_(toward)
         if stage in self._compiled:
