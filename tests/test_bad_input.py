@@ -125,6 +125,40 @@ def test_a_device_that_is_not_here_is_one_line(capsys, digits_run):
     assert ask(capsys, "evaluate", digits_run, "--device", "cpu", "--k", 1, "--limit", 5)[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("--what nats,latents,disentanglement", "has no known factors"),
+        ("--what nats,copies --split train", "training rows; take test"),
+        ("--what nats,samples --inception none.pth", "no Inception weights at none.pth"),
+        ("two.npz --what latents,nats --split valid", "has no valid split"),
+        ("--refit-encoder --k 10,0", "k is [10, 0]"),
+        ("--refit-encoder --k ten", "--k takes whole numbers"),
+        ("--what latents,nats --limit 0", "limit is 0"),
+        ("--what latents,nats --binarize static", "leave --binarize out"),
+        ("--refit-encoder --label 3", "is not given the label"),
+        ("--refit-encoder --ais 5 --ais-steps 1", "ais: steps is 1"),
+        ("--ais-steps 10", "--ais-steps is of --ais"),
+        ("--ais-from prior", "--ais-from is of --ais"),
+    ],
+)
+def test_what_cannot_be_judged_is_said_before_any_of_it_is(
+    capsys, digits_run, tmp_path, monkeypatch, asked, expected
+):
+    monkeypatch.chdir(tmp_path)
+    x = np.zeros((20, 8, 8), np.uint8)
+    np.savez("two.npz", train=x, test=x)
+    for long in ("evaluate", "refit_encoder", "latents", "samples", "copies", "disentanglement"):
+        monkeypatch.setattr(vaekit.Run, long, lambda *_, **__: pytest.fail("the work began"))
+    assert expected in refused(capsys, "evaluate", digits_run, *asked.split())
+
+
+@pytest.mark.parametrize("option", ["--kind=flow", "--seed=0", "--components=3", "--output=x"])
+def test_a_prior_is_restored_as_it_was_and_no_option_changes_it(capsys, digits_run, option):
+    line = refused(capsys, "fit-prior", digits_run, "--restore", option)
+    assert "brings back what was there" in line and option.split("=")[0].replace("--output", "-o") in line
+
+
 def test_files_that_hold_no_codes_are_one_line(capsys, digits_run, tmp_path):
     header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 43, 2)}  # claims 64 TiB
     with (tmp_path / "huge.npy").open("wb") as file:

@@ -14,6 +14,9 @@ from torch import Tensor
 from vaekit.distributions import Distribution
 from vaekit.errors import VaekitError
 
+ELEMENTS = 1 << 22  # numbers held at a time where codes are weighed under many laws
+WIDE = 512  # of them for a pair of code and law that a net reads
+
 
 def double(tensor: Tensor) -> Tensor:
     """float64; on the CPU where the device (MPS) has none."""
@@ -116,20 +119,30 @@ class ImportanceWeights:
         return torch.stack(self._sizes)
 
 
-def mutual_information(q: Distribution, z: Tensor, log_qz: Tensor, elements: int = 1 << 24) -> Tensor:
+def together(law: Distribution, n: int, d: int) -> int:
+    """How many codes of d dimensions are weighed at a time under the laws of n rows.
+
+    Where dimensions are independent a pair of code and row is d densities; elsewhere a net may read it, hundreds of
+    numbers wide.
+    """
+    apart = type(law).log_prob_elements is not Distribution.log_prob_elements
+    return max(1, ELEMENTS // max(1, n * (d if apart else max(d, WIDE))))
+
+
+def mutual_information(q: Distribution, z: Tensor, log_qz: Tensor) -> Tensor:
     """I(n; z) in nats between the number of a row and its code, for N rows with codes z [N, D] drawn from q.
 
     mean over n of [ log q(z_n given x_n) - log (1/N sum_j q(z_n given x_j)) ], the rate less KL(q(z), p(z))
     (Hoffman and Johnson 2016, "ELBO surgery"),
     http://approximateinference.org/accepted/HoffmanJohnson2016.pdf.
     An unbiased estimate for these N rows; it cannot exceed log N, so a model that tells all rows apart reads
-    log N however much it knows. `log_qz` [N] is log q(z_n given x_n). Costs N^2 D, `elements` at a time.
+    log N however much it knows. `log_qz` [N] is log q(z_n given x_n). Costs N^2 D, some codes at a time (`together`).
     """
-    n, d = z.shape
-    block = max(1, elements // max(1, n * d))
+    n = len(z)
     aggregate = torch.cat(
         [
-            torch.logsumexp(double(q.log_prob(part.unsqueeze(1))), -1) for part in z.split(block)
+            torch.logsumexp(double(q.log_prob(part.unsqueeze(1))), -1)
+            for part in z.split(together(q, *z.shape))
         ]  # [M, N] -> [M]
     ) - math.log(n)
     return (double(log_qz) - aggregate).mean()

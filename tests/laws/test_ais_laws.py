@@ -251,6 +251,20 @@ def test_a_seed_repeats_itself_on_any_number_of_cores_and_nothing_is_left_behind
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_rows_that_are_simulated_are_drawn_from_those_that_are_annealed():
+    asked, model = [], linear_gaussian(n=200)[0]
+
+    def rows(index: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        asked.append(index.tolist())
+        return torch.zeros(len(index), 8).double(), None
+
+    with prepared(model, CPU, seed=0):
+        found = annealed(model, rows, 200, Annealing(images=50, chains=2, steps=3))
+    index = found.index.tolist()
+    assert asked[1] == index == sorted(index) and len(asked[2]) == 10
+    assert set(asked[2]) < set(index) and asked[2] != index[:10] and max(asked[2]) > 100
+
+
 class Ridge:
     """A path from N(0, I) to a Gaussian of other scales."""
 

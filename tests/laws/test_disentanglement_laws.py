@@ -99,6 +99,13 @@ def test_what_is_made_of_a_matrix_follows_its_formula():
     assert dci.disentanglement(np.zeros((2, 2))) == 0
 
 
+def test_a_dimension_votes_from_a_standard_deviation_of_a_twentieth_on(few_rounds):
+    again = judge.scores(FACTORS * [1.0, 0.1, 0.06, 0.04], GRID, NAMES)["factorvae"]
+    assert (
+        again["active"] == [0, 1, 2] and 0.7 < again["score"] < 0.85
+    )  # the fourth factor's rows vote at random
+
+
 def test_a_collapsed_code_reads_nothing(few_rounds):
     result = judge.scores(np.zeros((600, 3)), GRID[:600] % 4, NAMES)
     assert result["factorvae"] == {"score": 0.0, "active": []}

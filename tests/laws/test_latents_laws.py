@@ -13,7 +13,9 @@ from vaekit.likelihoods import GaussianLikelihood
 from vaekit.metrics.codes import Cloud, Reader, gaussian_like, spread
 from vaekit.metrics.decoded import Decoder
 from vaekit.metrics.frechet import frechet
-from vaekit.metrics.holes import K, holes, uncovered, unreached
+from vaekit.metrics.frechet import spread as frechet_spread
+from vaekit.metrics.holes import holes
+from vaekit.metrics.manifolds import K
 from vaekit.metrics.probes import probes
 from vaekit.model import VAE
 from vaekit.posteriors import PointPosterior
@@ -62,40 +64,54 @@ def test_the_frechet_distance_of_a_moved_copy_is_the_move(n, d):
     assert frechet(x, x.flip(0) + move) == pytest.approx(float(move.square().sum()), rel=1e-9)
 
 
+def test_the_spread_is_that_of_distances_between_fresh_sets():
+    n, d = 300, 4
+    fresh = [frechet(drawn(n, d, seed=2 * i), drawn(n, d, seed=2 * i + 1)) for i in range(60)]
+    found = np.mean([frechet_spread(drawn(n, d, seed=i), drawn(n, d, seed=900 + i), i) for i in range(5)])
+    assert found == pytest.approx(np.std(fresh), rel=0.4)
+    assert frechet_spread(drawn(n, d), drawn(n, d, seed=1), 0) == frechet_spread(
+        drawn(n, d), drawn(n, d, seed=1), 0
+    )
+
+
+def between(draws: Tensor, codes: Tensor) -> dict[str, float]:
+    """Holes of draws against codes."""
+    return holes(codes, draws, codes, draws)["prior"]
+
+
 def test_holes_are_what_a_plain_count_gives():
     from sklearn.neighbors import NearestNeighbors
 
-    codes, draws, k = drawn(60, 3).numpy(), 1.5 * drawn(50, 3, seed=1).numpy(), 4
-    reach = NearestNeighbors(n_neighbors=k).fit(draws).kneighbors()[0][:, -1]
+    codes, draws = 2 * drawn(60, 3).numpy(), drawn(50, 3, seed=1).numpy()
+    reach = NearestNeighbors(n_neighbors=K).fit(draws).kneighbors()[0][:, -1]
     gaps = np.linalg.norm(draws[:, None] - codes[None], axis=-1)  # [draws, codes]
     near = gaps <= reach[:, None]
-    found = uncovered(torch.from_numpy(draws), torch.from_numpy(codes), k)
-    assert found == pytest.approx(1 - near.any(1).mean()) and 0 < found < 1
-    assert unreached(torch.from_numpy(codes), torch.from_numpy(draws), k) == pytest.approx(
-        1 - near.any(0).mean()
+    found = between(torch.from_numpy(draws), torch.from_numpy(codes))
+    assert found == pytest.approx(
+        {"holes": 1 - near.any(1).mean(), "missed": 1 - near.any(0).mean()}, abs=1e-12
     )
+    assert 0 < found["holes"] < 1 and 0 < found["missed"] < 1
 
 
 @pytest.mark.parametrize("d", [1, 2, 32])
 def test_equal_clouds_read_two_to_the_minus_k_in_any_dimension(d):
     """Of the K nearest among 2 n points of one law each is a code with probability 1/2 (Naeem et al. 2020, lemma 1)."""
     n = 2000
-    assert uncovered(drawn(n, d), drawn(n, d, seed=1)) == pytest.approx(
-        2.0**-K, abs=4 * math.sqrt(2.0**-K / n)
-    )
+    found = between(drawn(n, d), drawn(n, d, seed=1))["holes"]
+    assert found == pytest.approx(2.0**-K, abs=4 * math.sqrt(2.0**-K / n))
 
 
 def test_a_cloud_has_no_holes_against_itself_and_is_all_hole_against_another():
     here, there = drawn(500, 2), drawn(500, 2, seed=1) + 100
-    assert (uncovered(here, here), unreached(here, here)) == (0, 0)
-    assert (uncovered(here, there), unreached(there, here)) == (1, 1)
-    both = torch.cat((here, there))
-    assert uncovered(here, both) == 0 and unreached(both, here) == 0.5  # half of the codes are never reached
+    assert between(here, here) == {"holes": 0, "missed": 0}
+    assert between(here, there) == {"holes": 1, "missed": 1}
+    # half of the codes are never reached
+    assert between(here, torch.cat((here, there))) == {"holes": 0, "missed": 0.5}
 
 
 def test_codes_strewn_over_a_wide_space_do_not_fill_the_prior():
     """Each of them is so far from the next that a ball around it holds the whole prior, and no draw meets a code."""
-    assert uncovered(drawn(500, 32), 6 * drawn(500, 32, seed=1)) == 1
+    assert between(drawn(500, 32), 6 * drawn(500, 32, seed=1))["holes"] == 1
 
 
 def test_a_ring_of_codes_leaves_a_hole_in_the_prior():

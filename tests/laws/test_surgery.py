@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from vaekit import MLP, HierarchicalPosterior
 from vaekit.distributions import DiagonalGaussian, Distribution
+from vaekit.measures import mutual_information
 from vaekit.metrics.aggregate import against_prior
 from vaekit.metrics.surgery import surgery
 
@@ -99,6 +101,28 @@ def test_a_posterior_that_does_not_factorise_has_its_information_told():
     assert found["mutual_information"] == pytest.approx(wanted, abs=0.06)
     assert found["mutual_information"] + found["marginal_kl"] == pytest.approx(found["rate"], abs=1e-9)
     assert found["total_correlation"] is found["mutual_information_per_dimension"] is None
+
+
+def test_a_law_that_a_net_computes_is_weighed_in_small_pieces():
+    """A net that reads 300 numbers of each pair of code and row holds them all, not the code's dimensions alone."""
+    torch.manual_seed(0)
+    posterior = HierarchicalPosterior(MLP((10,), (8 * 40,), (16,)), 40, width=64)
+    q = posterior(drawn(600, 10).float())
+    z, log_q = q.rsample_and_log_prob(())
+    wanted = torch.stack([q.log_prob(each).double().logsumexp(0) for each in z]) - math.log(600)
+    pairs = []
+    hook = posterior.rest[0].net.register_forward_hook(
+        lambda _, inputs, out: pairs.append(out[..., 0].numel())
+    )
+    try:
+        with torch.no_grad():
+            told = mutual_information(q, z, log_q)
+            apart = surgery([q], z, log_q, None)
+    finally:
+        hook.remove()
+    assert max(pairs) < 10_000
+    exact = float((log_q.double() - wanted).mean().detach())
+    assert float(told) == pytest.approx(exact, abs=1e-4) == apart["mutual_information"]
 
 
 def test_each_dimension_is_told_from_the_prior_as_scipy_tells_it():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,10 @@ import vaekit
 from commands_kit import ask, refused
 from vaekit import VaekitError, bench
 from vaekit.bench.cells import claimed
+from vaekit.bench.facts import command
 
 ROOT = Path(__file__).parents[2]
+TABLES = sorted((ROOT / "benchmarks" / "tables").glob("*.json"))
 TINY = """
 title = "Two on digits"
 description = "as small as a bench can be"
@@ -35,6 +38,7 @@ seeds = [0, 1]
 value = 1000.0
 what = "a poor one"
 source = "nobody"
+data = "static MNIST test"
 [[row]]
 recipe = "iwae"
 set = ["objective.draws=2", "model.latent=3"]
@@ -87,7 +91,7 @@ def test_a_figure_is_what_evaluate_gives_and_a_mean_over_seeds(made):
     assert row["elbo"] == pytest.approx(-(row["rate"] + row["distortion"]))
     assert [bound["k"] for bound in row["bounds"]] == [1, 5]
     assert row["data_hash"] == judged[0]["data_hash"] and row["images"] == judged[0]["images"]
-    assert row["images_seen"] == 2 * 64 and row["parameters"] == 177_248
+    assert row["images_seen"] == [2 * 64] and row["parameters"] == [177_248] and row["epochs"] == [2]
     assert row["train_nll"]["images"] == 64 and row["training_minutes"]["mean"] > 0
     assert found["rows"][1]["nll"]["deviation"] is None  # one seed has no spread
 
@@ -108,7 +112,8 @@ def test_the_page_sets_the_published_figure_beside_ours_and_says_what_each_numbe
         line for line in page.splitlines() if line.startswith(("| `vae`", "| `iwae`")) and "min" in line
     )
     assert f"**{found['rows'][0]['nll']['mean']:.2f}** +- " in first and "(2 seeds, s = " in first
-    assert "1000.00, a poor one (nobody)" in first and "| yes |" in first and "factorised" in first
+    assert "1000.00, a poor one (nobody)" in first and "| not comparable: other rows |" in first
+    assert first.endswith("| factorised |") and "refitted" not in page
     assert "one seed" in second and "| - | - |" in second
     for part in (
         "k = 5",
@@ -121,13 +126,80 @@ def test_the_page_sets_the_published_figure_beside_ours_and_says_what_each_numbe
         assert part in page
 
 
-def test_a_published_figure_is_passed_only_on_the_same_rows(tmp_path, made):
-    _, folder, _ = made
-    text = TINY.replace('source = "nobody"', 'source = "nobody"\ndata = "static MNIST test"')
-    found = vaekit.benchmark(written(tmp_path, text), output=folder)  # nothing of a cell has changed
-    assert found["rows"][0]["passed"] is None and "not comparable: other rows" in bench.summary(found)
-    found = vaekit.benchmark(written(tmp_path, TINY.replace("1000.0", "10.0")), output=folder)
-    assert found["rows"][0]["passed"] is False
+@pytest.fixture
+def known(made, tmp_path):
+    """The tiny bench as if its rows were those of the published figure: a row and its line, of other text and records."""
+    folder = shutil.copytree(made[1], tmp_path / "known")
+
+    def judged(text: str = TINY, **changes) -> tuple[dict, str]:
+        for cell in ("vae-seed0", "vae-seed1"):
+            change(folder, cell, lambda kept: kept["evaluation"].update(data_name="static MNIST test"))
+        for cell, how in changes.items():
+            change(folder, cell.replace("_", "-"), how)
+        found = vaekit.benchmark(written(tmp_path, text), output=folder, only=["iwae"])
+        return found["rows"][0], bench.summary(found).splitlines()[2]
+
+    return judged
+
+
+def change(folder: Path, cell: str, how) -> None:
+    kept = record(folder, cell)
+    how(kept)
+    (folder / "cells" / f"{cell}.json").write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "passed", "shown"),
+    [
+        ("1000.0", "1000.0", True, "yes"),
+        ("1000.0", "10.0", False, "no"),
+        (
+            'data = "static',
+            'decoder = "autoregressive"\ndata = "static',
+            None,
+            "its decoder is autoregressive",
+        ),
+        ('data = "static MNIST test"\n', "", None, "not comparable: the published figure names no rows"),
+        ("seeds = [0, 1]", "seeds = [0, 1, 2]", None, "2 of 3 seeds"),
+    ],
+)
+def test_a_published_figure_is_passed_only_by_what_compares_with_it(known, before, after, passed, shown):
+    row, line = known(TINY.replace(before, after))
+    assert row["passed"] is passed and f"{shown} |" in line
+
+
+def infinite(kept: dict) -> None:
+    kept["evaluation"]["nll"][-1]["value"] = None
+
+
+def test_a_seed_that_diverged_is_named_and_no_mean_is_made_without_it(known):
+    row, line = known(vae_seed1=infinite)
+    assert row["nll"] is None and row["diverged"] == [1] and row["passed"] is False
+    assert row["bounds"][0]["value"] is not None and row["bounds"][1]["value"] is None
+    assert "infinite for seed 1 | - |" in line and "| no |" in line
+
+
+def test_a_cell_that_diverged_is_told_and_kept(tmp_path, monkeypatch, capsys):
+    evaluate = vaekit.Run.evaluate
+
+    def diverged(self, **how):
+        found = evaluate(self, **how)
+        found["nll"][-1]["value"] = None
+        return found
+
+    monkeypatch.setattr(vaekit.Run, "evaluate", diverged)
+    code, out, err = ask(capsys, "bench", written(tmp_path), "-o", tmp_path / "b", "--only", "iwae")
+    assert code == 0 and "an infinite NLL (k = 5)" in err and "infinite for seed 0" in out
+    assert record(tmp_path / "b", "iwae-seed0")["state"] == "done"
+
+
+def test_what_differs_between_seeds_is_all_told(known, tmp_path):
+    row, _ = known(
+        vae_seed1=lambda kept: kept["training"].update(epochs=3, precision="bf16", images_seen=192)
+    )
+    assert (row["epochs"], row["precision"], row["images_seen"]) == ([2, 3], ["fp32", "bf16"], [128, 192])
+    page = (tmp_path / "known" / "tiny.md").read_text()
+    assert "2, 3 epochs" in page and "fp32, bf16" in page and "| 128, 192 |" in page
 
 
 def test_a_block_of_another_page_is_the_table(made, capsys, tmp_path):
@@ -145,9 +217,21 @@ def test_a_block_of_another_page_is_the_table(made, capsys, tmp_path):
     assert "run the bench first" in refused(capsys, "bench", path, "-o", tmp_path / "none", "--table", target)
 
 
-@pytest.mark.parametrize(
-    "file", sorted((ROOT / "benchmarks" / "tables").glob("*.json")), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("file", TABLES, ids=lambda p: p.stem)
+def test_a_committed_table_is_of_the_bench_that_the_package_has(file):
+    found = bench.read(file)
+    now = bench.load(found["bench"])
+    assert [row["row"] for row in found["rows"]] == [row.name for row in now.rows]
+    for row, asked in zip(found["rows"], now.rows, strict=True):
+        assert (row["recipe"], row["data"]) == (asked.recipe, asked.data), row["row"]
+        assert row["command"] == command(asked, asked.seeds[0]), row["row"]
+        assert set(row["missing"]) == set(asked.seeds) - set(row["seeds"]), row["row"]
+        assert row["published"] == (None if asked.anchor is None else asked.anchor.model_dump()), row["row"]
+        if row.get("bounds"):
+            assert [bound["k"] for bound in row["bounds"]] == sorted(asked.k), row["row"]
+
+
+@pytest.mark.parametrize("file", TABLES, ids=lambda p: p.stem)
 def test_the_readme_s_table_is_the_committed_one(file):
     found, text = bench.read(file), (ROOT / "README.md").read_text()
     name = found["bench"]
@@ -322,6 +406,45 @@ def test_other_data_make_a_cell_stale(capsys, tmp_path):
     assert "other data, sha256" in refused(capsys, "bench", path, "-o", tmp_path / "b", "--only", "iwae")
 
 
+def test_paths_are_taken_from_the_bench_s_folder_and_told_as_written(tmp_path, monkeypatch):
+    import numpy as np
+
+    home = tmp_path / "home"
+    (home / "below").mkdir(parents=True)
+    np.save(home / "x.npy", np.random.default_rng(0).integers(0, 2, (60, 6)).astype(np.uint8))
+    (home / "below" / "own.toml").write_text('[recipe]\nbase = "iwae"\n')
+    text = TINY.replace('"digits"\nk', '"x.npy"\nk').replace('"iwae"', '"below/own.toml"')
+    path = written(home, text)
+    monkeypatch.chdir(tmp_path)  # where neither is
+    found = vaekit.benchmark(path, output=tmp_path / "b", only=["own"])
+    row = found["rows"][1]
+    assert (row["row"], row["recipe"], row["data"]) == ("own", "below/own.toml", "x.npy")
+    assert row["command"].startswith("vaekit train x.npy --recipe below/own.toml ") and row["nll"]["n"] == 1
+    for told in ("tiny.json", "tiny.md", "cells/own-seed0.json"):
+        assert str(tmp_path) not in (tmp_path / "b" / told).read_text()
+    assert vaekit.benchmark(path, output=tmp_path / "b", only=["own"])["rows"] == found["rows"]  # not stale
+
+
+def test_a_folder_is_of_one_bench(capsys, made, tmp_path):
+    _, folder, _ = made
+    assert record(folder, "vae-seed0")["bench"] == "tiny"
+    other = written(tmp_path, name="other.toml")
+    line = refused(capsys, "bench", other, "-o", folder)
+    assert "is the folder of bench tiny (iwae-seed0)" in line and "choose another -o" in line
+    again = shutil.copytree(folder, tmp_path / "again")
+    for cell in ("vae-seed0", "vae-seed1", "iwae-seed0"):
+        change(again, cell, lambda kept: kept.pop("bench"))  # of a time when records named none
+    assert vaekit.benchmark(other, output=again)["rows"][0]["nll"]["n"] == 2
+
+
+def test_options_that_make_cells_are_refused_where_none_are_made(capsys, made, tmp_path):
+    path, folder, _ = made
+    for option in (["--only", "vae"], ["--seeds", "1"], ["--threads", 1], ["--redo"]):
+        assert f"{option[0]} is for making cells" in refused(capsys, "bench", path, "--list", *option)
+        line = refused(capsys, "bench", path, "-o", folder, "--table", tmp_path / "README.md", *option)
+        assert f"{option[0]} is for making cells, and --table makes none" in line
+
+
 def test_threads_change_no_cell(tmp_path, made):
     path, folder, _ = made
     vaekit.benchmark(path, output=folder, threads=2)
@@ -374,6 +497,11 @@ def test_a_bad_bench_is_one_line(capsys, tmp_path, text, expected):
     line = refused(capsys, "bench", path, "-o", tmp_path / "b")
     assert all(part in line for part in expected), line
     assert not (tmp_path / "b").exists()
+
+
+def test_a_bench_is_called_as_a_folder_can_be(capsys, tmp_path):
+    path = written(tmp_path, name="-of mine.toml")
+    assert "'-of mine' cannot be its name" in refused(capsys, "bench", "--list", "--", path)
 
 
 def test_bad_names_are_one_line(capsys, tmp_path, made):
@@ -429,3 +557,5 @@ def test_a_refitted_encoder_is_judged_and_its_minutes_count(tmp_path, monkeypatc
     assert minutes == pytest.approx((kept["training"]["seconds"] + kept["training"]["refit_seconds"]) / 60)
     again = vaekit.load(folder / "runs" / "vae-seed0").refit_encoder().evaluate(k=(1, 5), limit=20)
     assert found["rows"][0]["nll"]["mean"] == pytest.approx(again["nll"][-1]["value"])
+    assert ", encoder refitted | " in bench.summary(found)
+    assert "; encoder refitted on train with" in (folder / "tiny.md").read_text()

@@ -28,6 +28,7 @@ from vaekit import (
     VampPrior,
 )
 from vaekit.data import Contract, Data, Split
+from vaekit.metrics.ais import Annealing
 from vaekit.metrics.evaluate import evaluate
 from vaekit.train.look import look, peek, preview
 
@@ -258,6 +259,28 @@ def test_decoding_in_bf16_moves_the_mean_by_far_less_than_its_standard_error():
     for one, other in zip(exact["nll"], rounded["nll"], strict=True):
         assert 0 < abs(one["value"] - other["value"]) < 0.05 * one["standard_error"]
     assert next(model.parameters()).dtype == torch.float32
+
+
+def test_annealed_rows_stand_beside_their_bound_in_the_same_precision(tmp_path):
+    contract, split = digits()
+    model = model_of(StandardPrior(2), 2)
+    how = {"k": (1, 20), "ais": Annealing(images=12, chains=2, steps=4)}
+    exact = evaluate(model, split, contract, **how)
+    rounded = evaluate(model, split, contract, **how, precision="bf16", save=tmp_path)
+    assert (
+        rounded["precision"] == "bf16" and exact["ais"]["precision"] == rounded["ais"]["precision"] == "fp32"
+    )
+    assert rounded["ais"]["nll"] == exact["ais"]["nll"] and rounded["nll"] != exact["nll"]
+    arrays = np.load(tmp_path / "per_image.npz")
+    some = Split(split.rows(arrays["ais_rows"]), None, "test", bits=split.bits)
+    alone = evaluate(model, some, contract, k=(20,))["nll"][0]
+    assert rounded["ais"]["bound"] == {
+        "k": 20,
+        "value": alone["value"],
+        "standard_error": alone["standard_error"],
+    }
+    gap = alone["value"] - rounded["ais"]["nll"]["value"]
+    assert rounded["ais"]["gap"]["value"] == pytest.approx(gap, abs=1e-9)
 
 
 class Ignores(nn.Module):

@@ -36,7 +36,12 @@ def everything(folder):
 def test_an_autoencoder_gets_a_prior_that_samples_pictures_and_facts_use(capsys, plain):
     with pytest.warns(UserWarning, match="vaekit fit-prior"):
         before = vaekit.load(plain).sample(500, seed=3)
+    (plain / "report.ko.html").touch()
+    (plain / "report-notes.html").write_text("mine")
     code, out, err = ask(capsys, "fit-prior", plain)
+    assert (plain / "report-notes.html").read_text() == "mine" and (
+        plain / "as-trained" / "report.ko.html"
+    ).exists()
     assert code == 0 and "StandardPrior -> FullMixturePrior" in out and "Frechet" in out, err
     assert "evaluation.json" in err and not (plain / "evaluation.json").exists()
     assert shape_of(plain / "pictures" / "prior.png") > (100, 100)
@@ -50,6 +55,8 @@ def test_an_autoencoder_gets_a_prior_that_samples_pictures_and_facts_use(capsys,
     assert gap[1] < 0.7 * gap[0]
     facts = json.loads((plain / "prior.json").read_text())
     held = facts["log_density"]
+    assert (held["split"], held["rows"], held["choosing_rows"]) == ("valid", 90, 90)
+    assert "(codes of 90 valid rows; 90 others chose the prior)" in out
     assert held["gain"] > 5 * held["gain_standard_error"] and facts["samples"]["frechet"]["after"] < (
         0.5 * facts["samples"]["frechet"]["before"]
     )
@@ -101,6 +108,29 @@ def test_a_new_folder_leaves_the_run_alone_and_a_recipe_trains_as_it_was_trained
     assert not again.fitted and type(again.model.prior).__name__ == "StandardPrior"
 
 
+def test_a_new_folder_appears_whole_or_not_at_all(plain, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vaekit.train.prior.look", full)
+    with pytest.raises(
+        vaekit.VaekitError, match=r"^cannot make .*new: No space left on device; choose another -o$"
+    ):
+        vaekit.load(plain).fit_prior("gaussian", output=tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["plain"]
+
+
+def test_with_one_validation_row_it_is_said_that_training_rows_are_held_out(plain, tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    np.save(tmp_path / "train.npy", x)
+    few = ["train.epochs=2", "train.pictures=false", "data.valid=1"]
+    run = vaekit.fit(tmp_path / "train.npy", latent=2, output=tmp_path / "run", set=few)
+    code, out, err = ask(capsys, "fit-prior", run.path)
+    assert code == 0, err
+    assert " training rows, held out from this fit alone; " in out and "others chose the prior" in out
+    assert ask(capsys, "fit-prior", run.path, "--kind", "gaussian")[1].count("chose") == 0
+
+
 def test_the_bound_of_a_vae_rises_by_what_the_codes_gain(digits_run, tmp_path):
     run = vaekit.load(digits_run)
     made = run.fit_prior("mixture", components=5, output=tmp_path / "new")
@@ -115,9 +145,11 @@ def test_the_bound_of_a_vae_rises_by_what_the_codes_gain(digits_run, tmp_path):
         torch.testing.assert_close(made.model.encode(x).mean, run.model.encode(x).mean)
 
 
-def test_a_flow_of_correlated_codes_is_a_prior_too(plain, monkeypatch):
+def test_a_flow_of_correlated_codes_is_a_prior_too(plain, monkeypatch, capsys):
     monkeypatch.setattr("vaekit.train.density.STEPS", 150)
-    made = vaekit.load(plain).fit_prior("flow")
+    made = vaekit.load(plain).fit_prior("flow", progress=True)
+    told = capsys.readouterr().err
+    assert "doctor" not in told and "rows/s" in told  # how far it is, and no advice on nets that it has not
     facts = json.loads((plain / "prior.json").read_text())["log_density"]
     assert facts["gain"] > 5 * facts["gain_standard_error"]
     again = vaekit.load(plain)

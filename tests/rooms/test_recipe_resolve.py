@@ -103,6 +103,12 @@ def test_the_recipe_is_chosen_by_the_data_and_the_reason_said(digits):
     for expected, contract in cases.items():
         name, reason = recipe.for_contract(contract)
         assert name == expected and reason and name in recipe.names()
+    vectors = SUITABLE["vectors"]().contract
+    for source, shape, expected in (
+        ("static-mnist", (1, 28, 28), "mnist"), ("dna", (180,), "binary-rows"), ("mushrooms", (112,), "binary-rows"),
+    ):  # fmt: skip
+        named = dataclasses.replace(vectors, source=source, shape=shape, kind="binary")
+        assert recipe.for_contract(named) == (expected, f"it was made for {source}")
     own = dataclasses.replace(digits.contract, shape=(1, 12, 12))
     assert recipe.for_contract(own)[0] == "small-images", (
         "a set resized is not the set the recipe was made for"

@@ -107,13 +107,18 @@ def test_it_is_kept_until_the_weights_or_the_settings_change(run, capsys):
     first, written = json.loads(out), log.read_bytes()
     code, out, err = ask(capsys, *asked)
     assert code == 0 and json.loads(out) == first and log.read_bytes() == written
-    assert "the encoder was refitted before" in err
+    assert "the encoder was refitted before (DReG, 8 draws, 2 epochs)" in err
+    code, out, err = ask(capsys, *asked, "--set", "train.threads=1", "--set", "train.pictures=true")
+    assert code == 0 and json.loads(out) == first and "refitted before" in err  # neither changes a weight
     code, out, err = ask(capsys, *asked, "--set", "objective.draws=3", "--set", "train.epochs=2")
-    assert "made with other settings; refitting anew" in err
+    kept = own.path / "refitted-2"
+    assert f"made with other settings; it is now {kept}; refitting anew" in err
+    assert (kept / "metrics.jsonl").read_bytes() == written and vaekit.load(kept).evaluate(k=(1,)) == first
     assert json.loads(out)["encoder"] == "refitted on train with DReG, k=3, epochs=2"
     vaekit.resume(own.path, set=["train.epochs=5"])
     code, out, err = ask(capsys, *asked, "--set", "train.epochs=2")
-    assert code == 0 and "it belongs to other weights of this run; refitting anew" in err
+    assert code == 0 and "it belongs to other weights of this run; it is now" in err
+    assert (own.path / "refitted-3" / "model.safetensors").is_file()
     assert json.loads(out)["encoder"] == "refitted on train with DReG, k=8, epochs=2"
 
 

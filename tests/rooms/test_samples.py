@@ -63,7 +63,7 @@ def test_samples_have_the_fields_that_tables_read(run):
     assert sets == {"floor", "samples", "reconstructions"} and items["are"] == "centres"
     assert (found["split"], items["n"], found["latent"]) == ("test", 180, 4)
     for name in sets:
-        assert set(items[name]) == SCORES | {"k"}
+        assert set(items[name]) == SCORES | {"k"} | ({"frechet_spread"} if name == "floor" else set())
         assert all(0 <= items[name][score] <= 1 for score in ("precision", "recall", "coverage"))
     assert items["floor"]["frechet"] < items["samples"]["frechet"]
     assert items["floor"]["coverage"] > items["samples"]["coverage"]
@@ -106,6 +106,22 @@ def test_other_data_are_judged_and_not_kept(run):
     assert (run.path / "samples.json").read_bytes() == before
     with pytest.raises(VaekitError, match=r"^4 rows of the .* 7 at least$"):
         run.samples(x[:4])
+
+
+@pytest.mark.parametrize("reading", ["samples", "copies", "latents"])
+@pytest.mark.parametrize("recipe", ["digits", "binary-rows"])
+def test_a_broken_decoder_is_told_in_a_line(run, tmp_path, recipe, reading):
+    if recipe == "binary-rows":  # NaN for a logit would be drawn as a bit
+        bits = (np.random.default_rng(0).random((200, 12)) < 0.4).astype(np.uint8)
+        broken = vaekit.fit(bits, latent=2, output=tmp_path / "b", set=FEW)
+    else:
+        broken = vaekit.load(run.path)
+    with torch.no_grad():
+        next(broken.model.likelihood.parameters()).fill_(float("nan"))
+    with pytest.raises(
+        VaekitError, match=r"^\d+ of \d+ decoded items are not finite; the weights are broken"
+    ):
+        getattr(broken, reading)()
 
 
 # -- copies
@@ -191,7 +207,9 @@ def test_one_command_gives_every_reading(run, capsys):
     assert json.loads(ask(capsys, "evaluate", run.path, "--what", "samples", "--json")[1]) == found["samples"]
     code, out, _ = ask(capsys, "evaluate", run.path, "--what", "latents,samples,copies")
     assert code == 0 and "training rows" in out and "active units" in out and "no sign of copies" in out
-    assert f"{found['samples']['items']['samples']['coverage']:.3f}" in out
+    items = found["samples"]["items"]
+    assert f"{items['samples']['coverage']:.3f}" in out
+    assert f" {items['floor']['frechet']:.3f} +- {items['floor']['frechet_spread']:.3f} " in out
 
 
 def test_what_is_no_reading_is_refused_in_a_line(run, capsys):

@@ -15,19 +15,19 @@ from vaekit.bench.plan import Row, cell_name
 from vaekit.errors import VaekitError
 from vaekit.files import write_text
 from vaekit.recipe.sections import Recipe, to_tree
+from vaekit.recipe.settings import ANYHOW
 
 try:
     import fcntl
 except ImportError:  # Windows: no claims, so one process a folder
     fcntl = None  # type: ignore[assignment]
 
-ANYHOW = ("threads", "pictures", "picture_every", "checkpoint_every")  # of [train]: what changes no weight
-
 
 @dataclass(frozen=True)
 class Cell:
-    """A row with one seed, in the folder of a bench. `record` is what has been found out about it so far."""
+    """A row of a bench with one seed, in the bench's folder; its record is what has been found out about it so far."""
 
+    bench: str
     row: Row
     seed: int
     folder: Path
@@ -50,29 +50,20 @@ class Cell:
 
     @property
     def source(self) -> str:
-        """The data by name or path, as somebody wrote it."""
-        return self.row.data or shelf.load(self.row.recipe, self.row.set).data.source or shelf.DEFAULT
+        """The data by name or path."""
+        row = self.row
+        return row.data_place or shelf.load(row.recipe_place, row.set).data.source or shelf.DEFAULT
 
     def recipe(self) -> Recipe:
         """The recipe with the row's settings, data and seed, before it meets the data."""
         from vaekit.train.given import kept_source
 
-        found = shelf.load(self.row.recipe, self.row.set)
+        found = shelf.load(self.row.recipe_place, self.row.set)
         return found.updated({"data": {"source": kept_source(self.source)}, "train": {"seed": self.seed}})
 
     def read(self) -> dict[str, Any] | None:
         """The record, None where there is none. Raises VaekitError where it is damaged."""
-        try:
-            found = json.loads(self.file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, ValueError) as error:
-            raise VaekitError(
-                f"{self.file} cannot be read ({error}); take it away or bring it back"
-            ) from error
-        if not isinstance(found, dict) or "state" not in found:
-            raise VaekitError(f"{self.file} is no record of a cell; take it away or bring it back")
-        return found
+        return read(self.file)
 
     def write(self, record: Mapping[str, Any]) -> None:
         write_text(self.file, json.dumps(record, indent=2) + "\n")
@@ -87,6 +78,19 @@ class Cell:
             if place.exists() and not (record_alone and place == self.run):
                 place.rename(target / name)
         return target
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    """The record in a file, None where there is none. Raises VaekitError where it is damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise VaekitError(f"{file} cannot be read ({error}); take it away or bring it back") from error
+    if not isinstance(found, dict) or "state" not in found:
+        raise VaekitError(f"{file} is no record of a cell; take it away or bring it back")
+    return found
 
 
 def made_of(recipe: Recipe, data_hash: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def make(
     Raises VaekitError where it cannot be trained or judged, KeyboardInterrupt once what there is has been saved.
     """
     record = cell.read() or {
+        "bench": cell.bench,
         "row": cell.row.name,
         "seed": cell.seed,
         "state": "training",
@@ -131,16 +132,20 @@ def _judge(cell: Cell, record: dict[str, Any], run: Run, say: Say, progress: boo
         "train_evaluation": train,
     }
     cell.write(record)
-    nll = (found["nll"] or [None])[-1]
-    value = (
-        f"NLL {nll['value']:.2f} +- {nll['standard_error'] or 0:.2f} nats (k = {nll['k']})"
-        if nll
-        else "no NLL"
-    )
     say(
-        f"{cell.name}: {value}, {trained_seconds(record) / 60:.1f} min of training and {seconds / 60:.1f} of "
+        f"{cell.name}: {_said(found)}, {trained_seconds(record) / 60:.1f} min of training and {seconds / 60:.1f} of "
         "evaluation"
     )
+
+
+def _said(evaluation: Mapping[str, Any]) -> str:
+    """The NLL in words."""
+    if not evaluation["nll"]:
+        return "no NLL"
+    nll = evaluation["nll"][-1]
+    if nll["value"] is None:
+        return f"an infinite NLL (k = {nll['k']})"
+    return f"NLL {nll['value']:.2f} +- {nll['standard_error'] or 0:.2f} nats (k = {nll['k']})"
 
 
 def trained_seconds(record: Mapping[str, Any]) -> float:

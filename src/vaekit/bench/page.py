@@ -97,7 +97,7 @@ def _details(rows: Sequence[Mapping[str, Any]]) -> str:
                 f"{_number(size['median'], 1)} / {_number(size['p01'], 1)}",
                 f"{_number(row['active_units'], 0)} of {row['latent']}",
                 f"{_number(train['value'])} (k = {train['k']}, {train['images']:,} training rows)",
-                f"{row['parameters']:,}", f"{row['images_seen']:,}",
+                _words(row["parameters"], "{:,}"), _words(row["images_seen"], "{:,}"),
             ]
         )  # fmt: skip
     note = (
@@ -113,14 +113,25 @@ def _origin(rows: Sequence[Mapping[str, Any]]) -> str:
         seeds = ", ".join(map(str, row["seeds"]))
         missing = f" (seeds {', '.join(map(str, row['missing']))}: {MISSING})" if row["missing"] else ""
         lines.append(
-            f"- `{row['row']}`: seed{'s' * (len(row['seeds']) > 1)} {seeds}{missing}; {row['epochs']} epochs on "
-            f"{_words(row['threads'])} thread{'s' * (row['threads'] != [1])}, {row['precision']}"
-            f"{', compiled' if row['compiled'] else ''}; evaluation {_number(row['evaluation_minutes'], 1)} min on "
+            f"- `{row['row']}`: seed{'s' * (len(row['seeds']) > 1)} {seeds}{missing}; {_words(row['epochs'])} epochs on "
+            f"{_words(row['threads'])} thread{'s' * (row['threads'] != [1])}, {_words(row['precision'])}"
+            f"{_compiled(row['compiled'])}{_refit(row)}; evaluation {_number(row['evaluation_minutes'], 1)} min on "
             f"{_words(row['evaluation_threads'])}, {row['evaluation_precision']}; {_words(row['device'])}; torch "
             f"{_words(row['torch'])}; code {_words(row['code'])}; {_words(row['dates'])}; {row['images']:,} rows of "
             f"{row['split']}, sha256 `{row['data_hash']}`{_anchor(row)}"
         )
     return "\n".join(lines)
+
+
+def _refit(row: Mapping[str, Any]) -> str:
+    """How the encoder was trained further, where it was."""
+    return f"; encoder {row['encoder']}" if row["encoder"].startswith("refitted") else ""
+
+
+def _compiled(seeds: Sequence[bool]) -> str:
+    if not any(seeds):
+        return ""
+    return ", compiled" if all(seeds) else ", compiled for some seeds"
 
 
 def _anchor(row: Mapping[str, Any]) -> str:
@@ -135,7 +146,7 @@ def _legend(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line on what the numbers are and where they were measured."""
     if not rows:
         return ""
-    ks = _words(sorted({row["nll"]["k"] for row in rows if row["nll"]}), "{:,}")
+    ks = _words(sorted({row["bounds"][-1]["k"] for row in rows if row["bounds"]}), "{:,}")
     units = _words(dict.fromkeys(row["units"] for row in rows))
     machines = _words(dict.fromkeys(name for row in rows for name in row["device"]))
     torch = _words(dict.fromkeys(name for row in rows for name in row["torch"]))
@@ -165,9 +176,11 @@ def _value(row: Mapping[str, Any]) -> str:
     if "nll" not in row:
         return MISSING
     if row["nll"] is None:
-        return f"none: {row['reason']}"
+        diverged = _words(row["diverged"])
+        return f"infinite for seed {diverged}" if diverged else f"none: {row['reason']}"
     error = "" if row["standard_error"] is None else f" +- {row['standard_error']:.2f}"
-    return f"**{row['nll']['mean']:.2f}**{error}{'' if row['trusted'] else f' {LOOSE}'}"
+    refitted = ", encoder refitted" if _refit(row) else ""
+    return f"**{row['nll']['mean']:.2f}**{error}{'' if row['trusted'] else f' {LOOSE}'}{refitted}"
 
 
 def _over_seeds(row: Mapping[str, Any]) -> str:
@@ -190,9 +203,7 @@ def _published(row: Mapping[str, Any]) -> str:
 
 
 def _passed(row: Mapping[str, Any]) -> str:
-    if row["published"] is None or not row.get("nll"):
-        return "-"
-    return {True: "yes", False: "no", None: "not comparable: other rows"}[row["passed"]]
+    return {True: "yes", False: "no", None: row.get("undecided") or "-"}[row.get("passed")]
 
 
 def _training(row: Mapping[str, Any]) -> str:

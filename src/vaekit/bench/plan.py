@@ -29,7 +29,8 @@ class Anchor(_Section):
     """A published figure: an NLL in nats a row, whose it is, where it stands, and how it was made.
 
     `data` is the published name of the rows it is of (`vaekit.data.known_hashes`): ours is compared with it only where
-    the hash of our rows has that name.
+    the hash of our rows has that name. `decoder` is its class: bits that are told one after another have another truth
+    to reach than bits that are independent given z, so a model of the other class is not compared with it either.
     """
 
     value: float
@@ -37,6 +38,7 @@ class Anchor(_Section):
     source: str
     setting: str = ""
     data: str = ""
+    decoder: Literal["factorised", "autoregressive"] = "factorised"
 
 
 class Asked(_Section):
@@ -51,13 +53,38 @@ class Asked(_Section):
     refit_encoder: bool = False  # judged by an encoder trained further while the decoder stands still
 
 
-class Row(Asked):
-    """A recipe on data, over seeds. `minutes` is what a cell took where it was measured."""
+class Table(Asked):
+    """The keys of a row."""
 
     recipe: str
     name: str = ""
-    minutes: float | None = None
+
+
+class Row(Table):
+    """A recipe on data, over seeds. Paths stay as they were written; those that are not absolute begin at the folder
+    `beside`, that of the bench's file."""
+
     anchor: Anchor | None = None
+    beside: Path | None = None
+
+    @property
+    def recipe_place(self) -> str:
+        """The recipe by its name, or where its file is."""
+        is_path = self.recipe.endswith(".toml") or "/" in self.recipe or os.sep in self.recipe
+        return str(self._placed(self.recipe)) if is_path else self.recipe
+
+    @property
+    def data_place(self) -> str | None:
+        """The data by their name, or where they are; as written where there is nothing, which opening them tells."""
+        from vaekit.data import NAMES
+
+        if self.data is None or self.data in NAMES:
+            return self.data
+        place = self._placed(self.data)
+        return str(place) if place.exists() or Path(self.data).exists() else self.data
+
+    def _placed(self, text: str) -> Path:
+        return (self.beside or Path()) / Path(text).expanduser()
 
 
 class Bench(Asked):
@@ -77,7 +104,7 @@ class Heading(Asked):
 
 
 def load(name: str | os.PathLike[str]) -> Bench:
-    """A bench by its name or by the path of a TOML file, whose recipes' paths are taken from its folder.
+    """A bench by its name or by the path of a TOML file, from whose folder the paths of recipes and data are taken.
 
     Raises VaekitError, all problems in one line.
     """
@@ -103,10 +130,15 @@ def load(name: str | os.PathLike[str]) -> Bench:
     problems += [
         f"two rows are called {name!r}: give one a name" for name in {n for n in names if names.count(n) > 1}
     ]
+    bench = Path(str(file)).stem
+    if not NAME.fullmatch(bench):
+        problems.append(
+            f"{bench!r} cannot be its name, which names a folder and files; call the file by letters, digits and -"
+        )
     if problems:
         raise VaekitError(f"bench {label}: {'; '.join(problems)}")
     return Bench(
-        name=Path(str(file)).stem,
+        name=bench,
         title=heading.title,
         description=heading.description,
         rows=tuple(rows),
@@ -128,17 +160,14 @@ def _row(table: Any, given: Mapping[str, Any], number: int, problems: list[str],
     table = dict(table)
     name = table.get("name") or Path(str(table.get("recipe", where))).stem
     anchor, before = table.pop("anchor", None), len(problems)
-    if isinstance(table.get("recipe"), str) and beside is not None and table["recipe"].endswith(".toml"):
-        table["recipe"] = str(beside / Path(table["recipe"]).expanduser())
-    own = read_section(Row, table, f"row {name}" if isinstance(name, str) else where, problems)
+    own = read_section(Table, table, f"row {name}" if isinstance(name, str) else where, problems)
     if anchor is not None:
         anchor = read_section(Anchor, anchor, f"row {name}.anchor", problems)
     if len(problems) > before:
         return Row.model_construct(name=str(name))
-    row = own.model_copy(
-        update={key: value for key, value in given.items() if key not in own.model_fields_set}
-        | {"name": name, "anchor": anchor, "set": (*given.get("set", ()), *own.set)}
-    )
+    asked = {**given, **{key: getattr(own, key) for key in own.model_fields_set}}
+    changes = (*given.get("set", ()), *own.set)
+    row = Row(**asked | {"name": name, "anchor": anchor, "set": changes, "beside": beside})
     if not NAME.fullmatch(row.name):
         problems.append(
             f"a row cannot be called {row.name!r}, for it names a folder; take letters, digits and -"
@@ -148,7 +177,7 @@ def _row(table: Any, given: Mapping[str, Any], number: int, problems: list[str],
         if not values or len(set(values)) < len(values):
             problems.append(f"row {row.name}.{key} is {list(values)}; give one or more, each once")
     try:
-        shelf.load(row.recipe, row.set)
+        shelf.load(row.recipe_place, row.set)
     except VaekitError as error:
         problems.append(f"row {row.name}: {error}")
     return row

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaekit.bench import page
-from vaekit.bench.cells import Cell, changes, claimed, holder, judged_by, made_of
+from vaekit.bench.cells import Cell, changes, claimed, holder, judged_by, made_of, read
 from vaekit.bench.making import make
 from vaekit.bench.plan import Bench, Row, chosen, load
 from vaekit.bench.table import table
@@ -51,8 +51,8 @@ def benchmark(
 
     bench, say = load(name), voice(progress)
     folder = Path(output).expanduser() if output is not None else Path("bench") / bench.name
-    cells = [Cell(row, seed, folder) for row, seed in chosen(bench, only, seeds)]
-    _refuse_what_cannot_be(cells, folder)
+    cells = [Cell(bench.name, row, seed, folder) for row, seed in chosen(bench, only, seeds)]
+    _refuse_what_cannot_be(bench, cells, folder)
     opened = _opened(cells)
     if not redo:
         _refuse_stale(cells, opened)
@@ -96,10 +96,17 @@ def benchmark(
     return found
 
 
-def _refuse_what_cannot_be(cells: Iterable[Cell], folder: Path) -> None:
-    """VaekitError for a folder that is something else, and for rows that want several processes."""
+def _refuse_what_cannot_be(bench: Bench, cells: Iterable[Cell], folder: Path) -> None:
+    """VaekitError for a folder that is something else or another bench's, and for rows that want several processes."""
     if folder.exists() and (not folder.is_dir() or (folder / "recipe.toml").exists()):
         raise VaekitError(f"{folder} is no folder of a bench; choose another -o")
+    for file in sorted((folder / "cells").glob("*.json")):
+        other = (read(file) or {}).get("bench", bench.name)  # a record that names none is of its folder's
+        if other != bench.name:
+            raise VaekitError(
+                f"{folder} is the folder of bench {other} ({file.stem}), and {bench.name} would mix with it; choose "
+                "another -o"
+            )
     for cell in cells:
         train = cell.recipe().train
         if train.devices * train.nodes > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
@@ -188,20 +195,20 @@ def _finished(cell: Cell) -> bool:
 def _write(bench: Bench, folder: Path) -> dict[str, Any]:
     """NAME.json and NAME.md from the cells that are there, stale ones left out; one process at a time."""
     with claimed(folder / "cells" / "table.lock", wait=True):
-        found = table(bench, {row.name: _records(row, folder) for row in bench.rows})
+        found = table(bench, {row.name: _records(bench, row, folder) for row in bench.rows})
         write_text(folder / f"{bench.name}.json", json.dumps(found, indent=2) + "\n")
         write_text(folder / f"{bench.name}.md", page.page(found))
     return found
 
 
-def _records(row: Row, folder: Path) -> dict[int, dict[str, Any]]:
+def _records(bench: Bench, row: Row, folder: Path) -> dict[int, dict[str, Any]]:
     """The finished cells of a row, by seed, those of other seeds than the row's included."""
     found: dict[int, dict[str, Any]] = {}
     for file in (folder / "cells").glob(f"{row.name}-seed*.json"):
         seed = file.stem.removeprefix(f"{row.name}-seed")
         if not seed.isdigit():
             continue
-        cell = Cell(row, int(seed), folder)
+        cell = Cell(bench.name, row, int(seed), folder)
         record = cell.read()
         if record is not None and record["state"] == "done" and not any(_differences(cell, record, None)):
             found[cell.seed] = record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vaekit.bench import facts
@@ -38,24 +38,26 @@ def _row(row: Row, cells: Mapping[int, Record]) -> dict[str, Any]:
         return asked
     ordered = [cells[seed] for seed in sorted(cells)]
     first = ordered[0]
-    evaluation, training = first["evaluation"], first["training"]
-    values = [_nll(cell) for cell in ordered]
-    known = [value for value in values if value is not None]
+    evaluations, trainings = [c["evaluation"] for c in ordered], [c["training"] for c in ordered]
+    evaluation, bounded = evaluations[0], bool(evaluations[0]["nll"])
+    values = {seed: _best(cells[seed]["evaluation"], "value") for seed in sorted(cells)}
+    diverged = [seed for seed, value in values.items() if bounded and value is None]
+    sound = bounded and not diverged
     found = {
-        "nll": _spread(known) | {"k": evaluation["nll"][-1]["k"]} if known else None,
+        "nll": _spread(list(values.values())) | {"k": _best(evaluation, "k")} if sound else None,
+        "diverged": diverged,  # seeds whose NLL is infinite
         "reason": evaluation["reason"],
-        "standard_error": _mean(ordered, lambda c: _last(c)["standard_error"]),
-        "trusted": all(_last(c)["trusted"] for c in ordered) if known else None,
-        "bounds": _bounds(ordered),
+        "standard_error": _mean(_best(one, "standard_error") for one in evaluations),
+        "trusted": all(_best(one, "trusted") for one in evaluations) if bounded else None,
+        "bounds": _bounds(evaluations),
         "effective_sample_size": {
-            name: _mean(ordered, lambda c, name=name: _last(c)["effective_sample_size"][name])
+            name: _mean(_best(one, "effective_sample_size", name) for one in evaluations)
             for name in ("median", "p01")
         },
         **{
-            name: _mean(ordered, lambda c, name=name: c["evaluation"][name])
-            for name in ("elbo", "rate", "distortion")
+            name: _mean(one[name] for one in evaluations)
+            for name in ("elbo", "rate", "distortion", "active_units")
         },
-        "active_units": _mean(ordered, lambda c: c["evaluation"]["active_units"]),
         "latent": evaluation["latent"],
         "split": evaluation["split"],
         "images": evaluation["images"],
@@ -69,58 +71,64 @@ def _row(row: Row, cells: Mapping[int, Record]) -> dict[str, Any]:
         "train_nll": {
             "k": first["train_evaluation"]["draws"],
             "images": first["train_evaluation"]["images"],
-            "value": _mean(ordered, lambda c: c["train_evaluation"]["nll"][-1]["value"]),
+            "value": _mean(_best(c["train_evaluation"], "value") for c in ordered),
         },
-        **{name: training[name] for name in ("parameters", "images_seen", "epochs", "precision", "compiled")},
-        "threads": _distinct(c["training"]["threads"] for c in ordered),
-        "evaluation_threads": _distinct(c["evaluation"]["threads"] for c in ordered),
-        "device": _distinct(_device(c["training"]) for c in ordered),
-        "torch": _distinct(c["training"]["machine"]["torch"] for c in ordered),
+        **{
+            name: _distinct(one[name] for one in trainings)
+            for name in ("parameters", "images_seen", "epochs", "precision", "compiled", "threads")
+        },
+        "evaluation_threads": _distinct(one["threads"] for one in evaluations),
+        "device": _distinct(_device(one) for one in trainings),
+        "torch": _distinct(one["machine"]["torch"] for one in trainings),
         "training_minutes": _spread([trained_seconds(c) / 60 for c in ordered]),
-        "refit_minutes": _mean(ordered, lambda c: c["training"].get("refit_seconds", 0.0) / 60),
-        "evaluation_minutes": _mean(ordered, lambda c: c["evaluation"]["seconds"] / 60),
+        "refit_minutes": _mean(one.get("refit_seconds", 0.0) / 60 for one in trainings),
+        "evaluation_minutes": _mean(one["seconds"] / 60 for one in evaluations),
         "code": _distinct(code for c in ordered for code in c["code"]),
-        "dates": _distinct(c["evaluation"]["date"] for c in ordered),
-        "cells": [{"seed": seed, "nll": value} for seed, value in zip(sorted(cells), values, strict=True)],
+        "dates": _distinct(one["date"] for one in evaluations),
+        "cells": [{"seed": seed, "nll": value} for seed, value in values.items()],
     }
-    return asked | found | {"passed": _passed(row, found)}
+    passed, undecided = _passed(row, asked | found)
+    return asked | found | {"passed": passed, "undecided": undecided}
 
 
-def _passed(row: Row, found: Mapping[str, Any]) -> bool | None:
-    """Whether the mean over seeds is below the published figure; None where the two are not of the same rows."""
-    if row.anchor is None or found["nll"] is None or row.limit is not None or row.split != "test":
-        return None
-    if row.anchor.data and found["data_name"] != row.anchor.data:
-        return None
-    return bool(found["nll"]["mean"] < row.anchor.value)
+def _passed(row: Row, found: Mapping[str, Any]) -> tuple[bool | None, str | None]:
+    """Whether the mean over seeds is below the published figure; else None, and in words why it cannot be said."""
+    anchor = row.anchor
+    if anchor is None or not found["bounds"]:
+        return None, None
+    if not anchor.data:
+        return None, "not comparable: the published figure names no rows"
+    if found["data_name"] != anchor.data or row.limit is not None or row.split != "test":
+        return None, "not comparable: other rows"
+    if found["decoder"] != anchor.decoder:
+        return None, f"not comparable: its decoder is {anchor.decoder}"
+    if found["diverged"]:
+        return False, None
+    if found["missing"]:
+        return None, f"{len(row.seeds) - len(found['missing'])} of {len(row.seeds)} seeds"
+    return bool(found["nll"]["mean"] < anchor.value), None
 
 
-def _last(cell: Record) -> Mapping[str, Any]:
-    """The bound with the most draws."""
-    bound: Mapping[str, Any] = cell["evaluation"]["nll"][-1]
-    return bound
+def _best(evaluation: Record, *keys: str) -> Any:
+    """What stands under these keys of the bound with the most draws; None of a model that has no bound."""
+    found = evaluation["nll"][-1] if evaluation["nll"] else None
+    for key in keys:
+        found = None if found is None else found[key]
+    return found
 
 
-def _nll(cell: Record) -> float | None:
-    bounds = cell["evaluation"]["nll"]
-    return bounds[-1]["value"] if bounds else None
-
-
-def _bounds(cells: list[Record]) -> list[dict[str, Any]]:
+def _bounds(evaluations: list[Record]) -> list[dict[str, Any]]:
     """L_k, as an NLL, at each k."""
     return [
-        {"k": bound["k"], "value": _mean(cells, lambda c, at=at: c["evaluation"]["nll"][at]["value"])}
-        for at, bound in enumerate(cells[0]["evaluation"]["nll"] or [])
+        {"k": bound["k"], "value": _mean(one["nll"][at]["value"] for one in evaluations)}
+        for at, bound in enumerate(evaluations[0]["nll"] or [])
     ]
 
 
-def _mean(cells: list[Record], of: Callable[..., Any]) -> float | None:
-    """The mean of a number over cells; None where any of them has none."""
-    try:
-        values = [of(cell) for cell in cells]
-    except TypeError:  # a model without density has no bounds
-        return None
-    return None if any(value is None for value in values) else statistics.fmean(values)
+def _mean(values: Iterable[float | None]) -> float | None:
+    """The mean over seeds; None where any of them has no number."""
+    known = list(values)
+    return None if None in known else statistics.fmean(value for value in known if value is not None)
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

@@ -46,6 +46,16 @@ def bench(
     """
     from vaekit import bench as room
 
+    for option, given in (
+        ("--only", only),
+        ("--seeds", seeds),
+        ("--threads", threads),
+        ("--redo", redo or None),
+    ):
+        if given is not None and (list_ or table is not None):
+            raise VaekitError(
+                f"{option} is for making cells, and {'--list' if list_ else '--table'} makes none: leave it out"
+            )
     if list_:
         print(_cells(room.load(name)) if name else _benches(room.listing()))
         return
@@ -81,25 +91,10 @@ def _cells(bench: Any) -> str:
     width = max(len(row.name) for row in bench.rows)
     for row in bench.rows:
         seeds = ", ".join(map(str, row.seeds))
-        lines.append(
-            f"{row.name:<{width}}  {row.recipe} on {row.data or 'its own data'}, seeds {seeds}, {_minutes(row)}"
-        )
+        lines.append(f"{row.name:<{width}}  {row.recipe} on {row.data or 'its own data'}, seeds {seeds}")
     return "\n".join(lines)
 
 
 def _size(rows: Any) -> str:
     cells = sum(len(row.seeds) for row in rows)
-    known = [row for row in rows if row.minutes is not None]
-    minutes = sum(row.minutes * len(row.seeds) for row in known)
-    time = (
-        f", {minutes:,.0f} minutes"
-        if len(known) == len(rows)
-        else f", more than {minutes:,.0f} minutes"
-        if known
-        else ""
-    )
-    return f"{cells} cell{'s' * (cells > 1)}{time}"
-
-
-def _minutes(row: Any) -> str:
-    return "minutes not measured" if row.minutes is None else f"{row.minutes:g} minutes a cell"
+    return f"{cells} cell{'s' * (cells > 1)}"

@@ -17,7 +17,8 @@ def evaluate(
     run: Path, data: str | None = None, /, *, what: str = "nats",
     split: Literal["train", "valid", "test", "all"] = "test", k: str = "1,10,100,1000",
     binarize: Literal["dynamic", "static"] | None = None, limit: int | None = None, label: str | None = None,
-    ais: Count | None = None, ais_steps: Count = 250, ais_from: Literal["posterior", "prior"] = "posterior",
+    ais: Count | None = None, ais_steps: Count | None = None,
+    ais_from: Literal["posterior", "prior"] | None = None,
     refit_encoder: Annotated[bool, Parameter(negative=())] = False, set_: Set = None, inception: Path | None = None,
     json: bool = False, seed: Seed = 0, device: Literal["auto", "cpu", "cuda", "mps"] = "cpu", allow: Allow = None,
 ) -> None:  # fmt: skip
@@ -46,9 +47,10 @@ def evaluate(
     ais
         Of nats: anneal log p(x) of so many rows (100 tell much; minutes), to know how far the NLL lies over the truth.
     ais_steps
-        Of --ais: temperatures; more are tighter and take longer.
+        Of --ais: temperatures, 250 without it; more are tighter and take longer.
     ais_from
-        Of --ais: what annealing starts from. The prior serves a run without a stochastic encoder, and is less tight.
+        Of --ais: what annealing starts from, the posterior without it. The prior serves a run without a stochastic
+        encoder, and is less tight.
     refit_encoder
         Of nats: with the encoder trained further on the training rows (DReG, 8 draws, 3,000 steps), decoder and prior
         frozen: the same model under a tighter bound. It is kept in RUN/refitted, so the next call finds it there.
@@ -66,6 +68,7 @@ def evaluate(
     """
     import json as j
 
+    from vaekit.run.checking import check
     from vaekit.run.telling import wanted
 
     names = wanted(what)
@@ -75,27 +78,25 @@ def evaluate(
     ):  # fmt: skip
         if given is not None and "nats" not in names:
             raise VaekitError(f"{option} is for nats, and --what {what} has none: leave it out, or add nats")
+    path = {name: value for name, value in (("steps", ais_steps), ("start", ais_from)) if value is not None}
+    if path and ais is None:
+        option = "--ais-steps" if ais_steps is not None else "--ais-from"
+        raise VaekitError(f"{option} is of --ais: say of how many rows, --ais 100, or leave it out")
     if inception is not None and "samples" not in names:
         raise VaekitError(f"--inception is for samples, and --what {what} has none: add samples")
     if set_ and not refit_encoder:
         raise VaekitError("--set changes how --refit-encoder trains; add that, or leave --set out")
     opened = opened_run(run, allow)
+    nats = {
+        "k": numbers(k, "--k"), "binarize": binarize, "limit": limit, "label": label,
+        "ais": None if ais is None else {"images": ais, **path},
+    }  # fmt: skip
+    check(opened, names, data, split, device, nats=nats, inception=inception, refit=refit_encoder)
     judged = opened.refit_encoder(set=set_ or (), progress=True) if refit_encoder else opened
     found = {}
     for name in names:
         if name == "nats":
-            found[name] = judged.evaluate(
-                data,
-                split=split,
-                k=numbers(k, "--k"),
-                binarize=binarize,
-                limit=limit,
-                seed=seed,
-                device=device,
-                label=label,
-                ais=ais and {"images": ais, "steps": ais_steps, "start": ais_from},
-                progress=True,
-            )
+            found[name] = judged.evaluate(data, split=split, seed=seed, device=device, progress=True, **nats)
         else:
             reading = getattr(opened, name)
             more = {"inception": inception} if name == "samples" else {}

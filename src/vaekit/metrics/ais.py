@@ -84,11 +84,12 @@ class Annealed:
     lower: np.ndarray
     upper: np.ndarray
 
-    def summary(self, setting: Annealing, k: int | None, nll: np.ndarray | None) -> dict[str, Any]:
-        """The JSON object, NLL in nats; beside it the bound at `k` of the same rows, from `nll` [N] of all of them."""
+    def summary(self, setting: Annealing, k: int, nll: np.ndarray | None) -> dict[str, Any]:
+        """The JSON object, NLL in nats; beside it the bound at `k` of the same rows, `nll` [n], in the same precision."""
         result: dict[str, Any] = {
-            "images": len(self.index), "nll": _mean(-self.bounds), "start": setting.start, "steps": setting.steps,
-            "chains": setting.chains, "leapfrog": setting.leapfrog, "acceptance": self.acceptance,
+            "images": len(self.index), "precision": "fp32", "nll": _mean(-self.bounds), "start": setting.start,
+            "steps": setting.steps, "chains": setting.chains, "leapfrog": setting.leapfrog,
+            "acceptance": self.acceptance,
             "effective_sample_size": {
                 "median": float(np.median(self.effective_sample_size)),
                 "lowest": float(self.effective_sample_size.min()),
@@ -99,8 +100,7 @@ class Annealed:
             },
         }  # fmt: skip
         if nll is not None:
-            same = nll[self.index]
-            result |= {"bound": {"k": k, **_mean(same)}, "gap": _mean(same + self.bounds)}
+            result |= {"bound": {"k": k, **_mean(nll)}, "gap": _mean(nll + self.bounds)}
         return result
 
 
@@ -160,8 +160,8 @@ def annealed(
     cores as torch has threads. Raises VaekitError where there is no path to walk (`refuse`).
     """
     refuse(model, setting)
-    index = np.sort(np.random.default_rng(seed).permutation(n)[: setting.images])
-    simulated = index[: setting.simulated]
+    order = np.random.default_rng(seed).permutation(n)[: setting.images]
+    index, simulated = np.sort(order), np.sort(order[: setting.simulated])
     x, c = rows(index[:1])
     together = max(1, Decoder.of(model, x, c, memory, "fp32").rows // setting.chains)
     workers = min(torch.get_num_threads(), cores()) if x.device.type == "cpu" else 1

@@ -18,6 +18,7 @@ from vaekit.errors import VaekitError
 from vaekit.files import atomic, write_text
 from vaekit.metrics.codes import Advance, Reader, chosen, subset
 from vaekit.metrics.copying import compared, nearness, three_sample, verdict
+from vaekit.metrics.decoded import item
 from vaekit.metrics.features import Features, features_of, inputs
 from vaekit.metrics.neighbours import Nearest
 from vaekit.metrics.reading import prepared, progress_bar
@@ -163,8 +164,7 @@ class Audit:
 
         def drawn() -> Iterator[Tensor]:
             for x, c in _told(self.held, advance):
-                p_x = model.decode(model.draw(len(x), c), c)
-                yield p_x.sample() if self.drawn else p_x.centre
+                yield item(model.decode(model.draw(len(x), c), c), self.drawn)
 
         return self._joined(drawn())
 

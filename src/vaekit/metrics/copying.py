@@ -44,8 +44,10 @@ def three_sample(
     """C_T of Meehan et al. 2020 (https://arxiv.org/abs/2004.05675): in each cell of the space the standardised U
     of samples' distances [M] over held-out ones' [N], and the mean of these by the held-out rows in a cell.
 
-    Below -3: samples lie nearer to training rows than they should; above 3: farther, underfitted. Cells with fewer than
-    twenty of either are left out; None where none is left.
+    Below -3: samples lie nearer to training rows than they should; above 3: farther, underfitted. Each cell's U has a
+    standard deviation of 1 and the mean over cells a smaller one, so the paper's threshold of 3 is far more than three of
+    the mean's. A distance is to the nearest of all training rows here, in the paper of those in the cell. Cells with
+    fewer than twenty of either are left out; None where none is left.
     """
     scores, weights = [], []
     for number in np.unique(cell):

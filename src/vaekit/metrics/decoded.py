@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaekit.errors import VaekitError
 from vaekit.measures import double
 from vaekit.metrics.codes import Advance, Reader
 from vaekit.metrics.frechet import frechet
 
 if TYPE_CHECKING:
     from vaekit.data import Contract
+    from vaekit.distributions import Distribution
     from vaekit.model import VAE
 
 Eye = Callable[[Tensor], tuple[Tensor, Tensor | None]]  # as `features.Features`: x -> features, probabilities
@@ -57,8 +59,7 @@ def looked_at(features: Eye, reader: Reader, advance: Advance) -> Look:
 
 
 class Decoder:
-    """A model's decoder and what items are seen with. Bits are drawn, as the data are bits; else an item is the centre
-    of p(x given z), which is what pictures show."""
+    """A model's decoder, and its items as `item` gives them: drawn where the data are bits."""
 
     def __init__(self, model: VAE, contract: Contract, reader: Reader) -> None:
         self.model, self.contract, self.reader = model, contract, reader
@@ -69,7 +70,7 @@ class Decoder:
         seen, start = [], 0
         for x, c in self.reader.chunks():
             p_x = self.model.decode(z[start : start + len(x)].to(x.device), c)
-            seen.append(features(p_x.sample() if self.drawn else p_x.centre))
+            seen.append(features(item(p_x, self.drawn)))
             start += len(x)
             advance(len(x))
         return _joined(seen)
@@ -118,6 +119,21 @@ class Decoder:
             total += float(gap(ends[0], ends[1], self.contract).sqrt().sum())
             advance(len(x))
         return total / len(self.reader)
+
+
+def item(p_x: Distribution, drawn: bool) -> Tensor:
+    """Items [B, ...] of laws p(x given z): draws, or centres, which is what pictures show.
+
+    Raises VaekitError where a law gives NaN or infinity, which a draw of bits would hide.
+    """
+    x = p_x.sample() if drawn else p_x.centre
+    broken = ~(p_x.log_prob(x)[:, None] if drawn else x.flatten(1)).isfinite().all(1)
+    if broken.any():
+        raise VaekitError(
+            f"{int(broken.sum())} of {len(x)} decoded items are not finite; the weights are broken, so load an earlier "
+            "checkpoint"
+        )
+    return x
 
 
 def gap(a: Tensor, b: Tensor, contract: Contract) -> Tensor:

@@ -17,6 +17,7 @@ from vaekit.errors import VaekitError
 from vaekit.files import atomic, write_text
 from vaekit.measures import active_units
 from vaekit.metrics.ais import Annealed, Annealing, annealed, refuse
+from vaekit.metrics.codes import subset
 from vaekit.metrics.reading import Readings, checked, gives_density, prepared, read, rows_of
 from vaekit.metrics.weighing import Precision
 from vaekit.model import VAE
@@ -56,8 +57,8 @@ def evaluate(
     at a time on each core (default 1.5 MiB on a CPU, so that it stays in the cache, 512 MiB elsewhere). `precision`:
     what draws are decoded in, "bf16" for a model that was trained in it; encoder, densities and sums are not rounded.
     `save`: a folder that gets `evaluation.json` and `per_image.npz`. `about`: what the caller knows of the model, which
-    the object then says too. `ais`: anneal log p(x) of some rows, to know how far the bound lies from it; what comes
-    before is saved first.
+    the object then says too. `ais`: anneal log p(x) of some rows, to know how far the bound lies from it, both
+    decoded in fp32; what comes before is saved first.
 
     Draws are decoded on as many cores as torch has threads. Neither their number nor `memory` changes a draw.
 
@@ -71,9 +72,7 @@ def evaluate(
     frozen = split.frozen(contract)
     place = torch.device(chosen(device)) if device is not None else next(model.parameters()).device
     if ais is not None:
-        if not gives_density(model, contract):
-            raise VaekitError(f"--ais needs a likelihood, and {_cross_entropy(model, contract)}")
-        refuse(model, ais)
+        refuse_annealing(model, contract, ais)
     with prepared(model, place, seed):
         seen = read(
             model, frozen, contract, k=k, draws=draws, condition=condition, device=place, memory=memory,
@@ -88,11 +87,29 @@ def evaluate(
     with prepared(model, place, seed):
         rows = rows_of(frozen, contract, place, condition)
         found = annealed(model, rows, len(frozen), ais, seed=seed, memory=memory, progress=progress)
-    best = None if seen.bounds is None else -seen.bounds[-1]
+    best = None if seen.bounds is None else -seen.bounds[-1][found.index]
+    if (
+        best is not None and precision != "fp32"
+    ):  # annealing is not rounded, so neither is what it is compared with
+        some = subset(frozen, found.index)
+        with prepared(model, place, seed):
+            again = read(
+                model, some, contract, k=seen.k[-1:], draws=None, condition=condition, device=place, memory=memory,
+                precision="fp32", progress=progress,
+            )  # fmt: skip
+        assert again.bounds is not None
+        best = -again.bounds[-1]
     result["ais"] = found.summary(ais, seen.k[-1], best)
     if save is not None:
         write(result, seen, Path(save), found)
     return result
+
+
+def refuse_annealing(model: VAE, contract: Contract, ais: Annealing) -> None:
+    """Raise VaekitError where log p(x) of such data cannot be annealed."""
+    if not gives_density(model, contract):
+        raise VaekitError(f"--ais needs a likelihood, and {_cross_entropy(model, contract)}")
+    refuse(model, ais)
 
 
 def summary(model: VAE, seen: Readings, split: Split, contract: Contract, seed: int) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-ACCEPTANCE = (
-    0.65  # the best for HMC in many dimensions (Neal 2011, https://arxiv.org/abs/1206.1901, sec. 4.4.3)
-)
+# the best for HMC in many dimensions (Neal 2011, https://arxiv.org/abs/1206.1901, sec. 4.4.3)
+ACCEPTANCE = 0.65
 RATE = 0.1  # of a step size's logarithm, for each unit that the acceptance is off
 JITTER = 0.2  # of the step size, to each side: a fixed one may bring a chain back to where it began
 SETTLING = 20  # transitions before the first, at the path's start

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-K = 5  # the neighbour that sets a ball's radius, as in the paper
-BLOCK = 1 << 22  # distances at a time
+from vaekit.metrics.manifolds import K, coverages
 
 
 def holes(codes: Tensor, prior: Tensor, others: Tensor, gaussian: Tensor) -> dict[str, Any]:
@@ -17,43 +15,15 @@ def holes(codes: Tensor, prior: Tensor, others: Tensor, gaussian: Tensor) -> dic
     `prior`: draws of the prior. `gaussian`: draws of the Gaussian with the cloud's own mean and covariance, since a
     cloud without a rate has any scale it likes: this is the shape alone. `alike`: draws of the prior against `others`
     of the same law, what two equal clouds read: 2^-K of holes, whatever their dimensions.
+
+    The balls are the draws', out to the K-th nearest of their own: a few codes strewn over a wide space, each with a huge
+    ball, would cover everything. So `holes` is 1 - coverage (Naeem et al. 2020, https://arxiv.org/abs/2002.09797, eq. 4)
+    and `missed` 1 - precision (Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1-2), with the draws for
+    what is real and the codes for what is made.
     """
     pairs = {"prior": (codes, prior), "gaussian": (codes, gaussian), "alike": (others, prior)}
-    found = {
-        name: {"holes": uncovered(drawn, points), "missed": unreached(points, drawn)}
-        for name, (points, drawn) in pairs.items()
+    found = {name: coverages(points, drawn) for name, (points, drawn) in pairs.items()}
+    shares = {
+        name: {"holes": 1 - each["coverage"], "missed": 1 - each["precision"]} for name, each in found.items()
     }
-    return {"n": len(codes), "k": K, **found}
-
-
-def uncovered(drawn: Tensor, codes: Tensor, k: int = K) -> float:
-    """The share of drawn points [N, D] that have no code [M, D] nearer than their own k-th neighbour among the drawn.
-
-    1 - coverage (Naeem et al. 2020, https://arxiv.org/abs/2002.09797, eq. 4), the draws in the place of the real. The
-    balls are the draws': a few codes strewn over a wide space, each with a huge ball, would cover everything.
-    """
-    drawn, codes = drawn.double(), codes.double()
-    nearest = torch.cat([torch.cdist(part, codes).min(1).values for part in parts(drawn, codes)])
-    return float((nearest > radii(drawn, k)).double().mean())
-
-
-def unreached(codes: Tensor, drawn: Tensor, k: int = K) -> float:
-    """The share of codes [N, D] in no ball around a drawn point [M, D], out to its k-th neighbour among the drawn.
-
-    1 - precision (Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1-2), the draws as the manifold.
-    """
-    codes, drawn = codes.double(), drawn.double()
-    reach = radii(drawn, k)
-    hit = torch.cat([(torch.cdist(part, drawn) <= reach).any(1) for part in parts(codes, drawn)])
-    return 1 - float(hit.double().mean())
-
-
-def radii(points: Tensor, k: int) -> Tensor:
-    """Distance of each point to its k-th nearest other [N]."""
-    return torch.cat(
-        [torch.cdist(part, points).topk(k + 1, largest=False).values[:, -1] for part in parts(points, points)]
-    )
-
-
-def parts(points: Tensor, others: Tensor) -> tuple[Tensor, ...]:
-    return points.split(max(1, BLOCK // len(others)))
+    return {"n": len(codes), "k": K, **shares}

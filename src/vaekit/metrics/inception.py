@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
+import hashlib
+import io
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -136,7 +138,7 @@ class InceptionFeatures:
     """x [B, C, H, W] in model units -> Inception's features [B, 2048] on the CPU; called as `features.Features` are.
 
     Grey images are given three times over, all are stretched to 299 pixels a side without smoothing, as pytorch-fid does:
-    another way to stretch gives another FID.
+    another way to stretch gives another FID. `digest`: the SHA-256 of the weights' file, as it was read.
     """
 
     def __init__(self, weights: Path, contract: Contract, device: torch.device) -> None:
@@ -144,7 +146,8 @@ class InceptionFeatures:
             raise VaekitError("FID is of images, and these rows are vectors; leave the Inception weights out")
         with torch.random.fork_rng([]), torch.device("meta"):
             self.net = Inception()
-        self.net.load_state_dict(read(weights, self.net.state_dict()), assign=True)
+        found, self.digest = read(weights, self.net.state_dict())
+        self.net.load_state_dict(found, assign=True)
         self.net.to(device).eval().requires_grad_(False)
         self.contract, self.device = contract, device
 
@@ -154,11 +157,17 @@ class InceptionFeatures:
         for part in images.split(32):
             wide = F.interpolate(part.expand(-1, 3, -1, -1), (SIDE, SIDE), mode="bilinear")
             found.append(self.net(2 * wide - 1).cpu())
-        return torch.cat(found), None
+        features = torch.cat(found)
+        if not features.isfinite().all():
+            raise VaekitError(
+                "Inception's features of these images are not finite; the weights are no trained ones"
+            )
+        return features, None
 
 
-def read(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors `wanted` out of a .safetensors or .pth file, no code of which is run. Others in it are left alone.
+def read(path: Path, wanted: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """The tensors `wanted` out of a .safetensors or .pth file, no code of which is run, and the file's SHA-256. Others in
+    it are left alone.
 
     Raises VaekitError for a missing file, one that holds anything but tensors, and one of another network.
     """
@@ -167,23 +176,42 @@ def read(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
             f"no Inception weights at {path}; download pt_inception-2015-12-05-6726825d.pth, which pytorch-fid publishes"
         )
     try:
-        held: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-        found = {
-            name: held[name].to(torch.float32) for name in wanted if not name.endswith("batches_tracked")
-        }
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise VaekitError(f"{path.name} holds no plain tensors: {type(error).__name__}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise VaekitError(f"{path.name} holds other weights than Inception's: it lacks {error}") from error
-    for name, tensor in found.items():
-        if tensor.shape != wanted[name].shape:
-            raise VaekitError(
-                f"{path.name} holds other weights than Inception's: {name} is {list(tensor.shape)}, expected "
-                f"{list(wanted[name].shape)}"
+        body = path.read_bytes()
+    except OSError as error:
+        raise VaekitError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats, which serve as well
+            held: Any = (
+                load(body)
+                if path.suffix == ".safetensors"
+                else torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
             )
-    counts = {name: torch.zeros((), dtype=torch.long) for name in wanted if name.endswith("batches_tracked")}
-    return found | counts
+    except Exception as error:  # of a damaged file, whatever its reader stumbles over
+        raise VaekitError(f"{path.name} holds no plain tensors: {type(error).__name__}") from error
+    if not isinstance(held, Mapping):
+        raise VaekitError(f"{path.name} holds no plain tensors by name: it is one {type(held).__name__}")
+    found = {}
+    for name, blank in wanted.items():
+        if name.endswith("batches_tracked"):
+            found[name] = torch.zeros((), dtype=torch.long)
+            continue
+        if name not in held:
+            raise VaekitError(f"{path.name} holds other weights than Inception's: it lacks {name!r}")
+        found[name] = _plain(held[name], blank, f"{path.name} holds other weights than Inception's: {name}")
+    return found, hashlib.sha256(body).hexdigest()
+
+
+def _plain(given: Any, blank: Tensor, where: str) -> Tensor:
+    """A tensor of the shape of `blank`, float32. Raises VaekitError, which begins with `where`."""
+    if not isinstance(given, Tensor):
+        raise VaekitError(f"{where} is no tensor but {type(given).__name__}")
+    if given.is_meta or given.layout != torch.strided or not given.is_floating_point():
+        kind = "without numbers" if given.is_meta else f"{given.layout}, {given.dtype}"
+        raise VaekitError(f"{where} is {kind}; expected plain real numbers".replace("torch.", ""))
+    if given.shape != blank.shape:
+        raise VaekitError(f"{where} is {list(given.shape)}, expected {list(blank.shape)}")
+    plain = given.detach().to(torch.float32)
+    if not plain.isfinite().all():
+        raise VaekitError(f"{where} is not finite")
+    return plain

@@ -29,7 +29,8 @@ from vaekit.metrics.codes import (
 )
 from vaekit.metrics.decoded import Decoder, looked_at
 from vaekit.metrics.features import features_of
-from vaekit.metrics.holes import K, holes
+from vaekit.metrics.holes import holes
+from vaekit.metrics.manifolds import K
 from vaekit.metrics.probes import probes
 from vaekit.metrics.reading import prepared, progress_bar
 from vaekit.model import VAE

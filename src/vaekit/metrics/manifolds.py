@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaekit.metrics.holes import parts, radii
+from vaekit.metrics.neighbours import parts, radii
 
 K = 5  # the neighbour that sets a ball's radius; of both papers' measures, so that they compare
 

@@ -1,9 +1,11 @@
-"""The nearest of very many rows, which pass by a block at a time and are never held together."""
+"""Neighbours: of points among themselves, and the nearest of very many rows that are never held together."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+BLOCK = 1 << 22  # distances at a time
 
 
 class Nearest:
@@ -40,3 +42,14 @@ class Nearest:
     def distance(self, rows: Tensor) -> Tensor:
         """The distance of each point to the row of its number in rows [N, F], float64 [N]; 0 for the point itself."""
         return (self.points - (rows - self._centre)).double().norm(dim=1)
+
+
+def radii(points: Tensor, k: int) -> Tensor:
+    """Distance of each point to its k-th nearest other [N]."""
+    return torch.cat(
+        [torch.cdist(part, points).topk(k + 1, largest=False).values[:, -1] for part in parts(points, points)]
+    )
+
+
+def parts(points: Tensor, others: Tensor) -> tuple[Tensor, ...]:
+    return points.split(max(1, BLOCK // len(others)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from vaekit.metrics.codes import Reader, chosen, mean_codes, subset
 from vaekit.metrics.decoded import Decoder, Eye, Look, looked_at
 from vaekit.metrics.discrepancy import kernel_distance
 from vaekit.metrics.features import features_of
-from vaekit.metrics.frechet import frechet
+from vaekit.metrics.frechet import frechet, spread
 from vaekit.metrics.inception import InceptionFeatures
 from vaekit.metrics.manifolds import K, coverages
 from vaekit.metrics.reading import prepared, progress_bar
@@ -49,7 +48,8 @@ def samples(
     there is a latent `reconstructions` of the floor's rows, which decoding alone tells from it. `are` says whether
     items are draws of p(x given z), as of bits, or its centres. Of each set, by `features` (`features.features_of`):
 
-    - `frechet` (`frechet.frechet`), lower is better; of features of the tool's own, so never an FID;
+    - `frechet` (`frechet.frechet`), lower is better; of features of the tool's own, so never an FID; the floor's has its
+      `frechet_spread` (`frechet.spread`), for what lies below the floor by less is no better than new data;
     - `kernel` (`discrepancy.kernel_distance`), lower is better, `value` and `spread`;
     - `precision`, `recall`, `density`, `coverage` (`manifolds.coverages`), higher is better;
     - `confidence`, of the classifier, where there is one;
@@ -70,9 +70,9 @@ def samples(
     frozen = split.frozen(contract)
     judged = subset(frozen, chosen(len(split), n, seed))
     taught = subset(train, chosen(len(train), n, seed)).frozen(contract)
-    features = features_of(train, contract, progress)
     place = torch.device(device_of(device)) if device is not None else next(model.parameters()).device
     eye = None if inception is None else InceptionFeatures(Path(inception), contract, place)
+    features = features_of(train, contract, progress)
     coded = bool(model.latent)
     work = n * ((3 + coded) * (1 if eye is None else 2) + coded)
     with (
@@ -95,6 +95,7 @@ def samples(
         wide = None if eye is None else seen(eye)
     real = sets.pop("rows")
     items = {name: compared(each, real, seed) for name, each in sets.items()}
+    items["floor"]["frechet_spread"] = spread(sets["floor"].features, real.features, seed)
     if wide is not None:
         for name in items:
             items[name]["fid"] = frechet(wide[name].features, wide["rows"].features)
@@ -106,7 +107,7 @@ def samples(
             "kind": features.kind, "dimensions": real.features.shape[1], "key": features.name,
             "accuracy": None if label is None else real.accuracy(label), "confidence": real.confidence,
         },
-        "inception": None if inception is None else _digest(Path(inception)),
+        "inception": None if eye is None else eye.digest,
         "items": {"n": n, "are": "draws" if contract.kind == "binary" else "centres"} | items,
     }  # fmt: skip
     if save is not None:
@@ -119,8 +120,3 @@ def compared(made: Look, real: Look, seed: int) -> dict[str, Any]:
     a, b = made.features, real.features
     distances = {"frechet": frechet(a, b), "kernel": kernel_distance(a, b, seed)}
     return distances | coverages(a, b) | {"confidence": made.confidence}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

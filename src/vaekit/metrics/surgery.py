@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from vaekit.distributions import Distribution
-from vaekit.measures import double
-
-ELEMENTS = 1 << 22  # densities held at a time
+from vaekit.measures import double, together
 
 
 def surgery(
@@ -69,7 +67,7 @@ def _among(laws: Sequence[Distribution], z: Tensor, factorised: bool) -> tuple[T
     """log q(z_n) [N] and log q(z_nd) [N, D], q the mean of all laws."""
     n, d = z.shape
     joint, single = [], []
-    for part in z.split(max(1, ELEMENTS // max(1, n * d))):
+    for part in z.split(together(laws[0], n, d)):
         rows = part.unsqueeze(1)
         if factorised:
             each = torch.cat([double(law.log_prob_elements(rows)) for law in laws], 1)  # [M, N, D]

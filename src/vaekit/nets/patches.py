@@ -99,7 +99,7 @@ class PatchDecoder(nn.Module):
         self.body = nn.Sequential(
             *(ConvBlock(channels, activation, scale) for _ in range(blocks)), activation_named(activation)
         )
-        self.last = ToPixels(channels, tuple(out_shape), patch)
+        self.last = ToPixels(channels, out_shape, patch)
         channels_last(self)
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:

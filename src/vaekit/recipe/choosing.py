@@ -44,6 +44,8 @@ NAMED: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "fashion-mnist": ("mnist", (1, 28, 28)),
     "sprites": ("sprites", None),
     "static-mnist": ("mnist", (1, 28, 28)),
+    "dna": ("binary-rows", (180,)),
+    "mushrooms": ("binary-rows", (112,)),
 }
 
 

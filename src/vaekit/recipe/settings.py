@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Natural = Annotated[int, Field(ge=1)]
+ANYHOW = ("threads", "pictures", "picture_every", "checkpoint_every")  # what changes no weight
 
 
 class TrainSettings(BaseModel):

@@ -14,9 +14,9 @@ from vaekit.run.folder import RunFolder
 FOLDER = "as-trained"  # in the run's own
 RUN = ("recipe.toml", "data.json", "environment.json", "metrics.jsonl", "model.safetensors")
 # what was read by means of the prior, and says nothing of another
-READINGS = (
+READ = (
     "evaluation.json", "per_image.npz", "latents.json", "latents.npz", "samples.json", "copies.json", "copies.npz",
-    "copies.png", "report*.html",
+    "copies.png", "report.html", "report.??.html",
 )  # fmt: skip
 FITTED = ("prior.json", "pictures/prior.png")
 
@@ -31,7 +31,7 @@ def keep(folder: RunFolder) -> str:
     sentence for the user. Raises VaekitError where the disk refuses.
     """
     try:
-        readings = [found for pattern in READINGS for found in sorted(folder.path.glob(pattern))]
+        readings = [found for pattern in READ for found in sorted(folder.path.glob(pattern))]
         if kept(folder).is_dir():
             for reading in readings:
                 reading.unlink()
@@ -66,7 +66,7 @@ def restore(folder: RunFolder) -> None:
             f"{folder.path} has the prior that it was trained with; there is nothing to restore"
         )
     try:
-        for pattern in (*READINGS, *FITTED):
+        for pattern in (*READ, *FITTED):
             for found in folder.path.glob(pattern):
                 found.unlink()
         for found in sorted(kept(folder).iterdir(), key=lambda path: path.name == "model.safetensors"):

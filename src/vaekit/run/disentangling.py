@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from vaekit.data import Split
 from vaekit.run import inputs
+from vaekit.run.readings import kept
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,8 +32,7 @@ def disentanglement(
         # split by split, for all rows of a large set are not in memory at once
         splits = list(found.splits.values()) if split == "all" else [found.split(split)]
     splits = [inputs.labelled(run, each.frozen(contract), None) for each in splits]
-    folder = run.folder.path if run.folder is not None else None
-    keep = folder if folder and own and split == "test" and os.access(folder, os.W_OK) else None
+    keep = kept(run, data, split)
     result = judge(
         run.model, splits, contract, seed=seed, condition=run.condition, device=device, progress=progress,
         save=keep,

@@ -30,8 +30,7 @@ def table(found: Mapping[str, Any]) -> str:
     lines = [
         f"{'prior':<14} {found['before']} -> {found['prior']} ({what})",
         f"{'fitted to':<14} codes of {found['rows']:,} training rows, {times}",
-        f"{'log p(z)':<14} {nats['before']:.2f} -> {nats['after']:.2f} nats, {gained} (codes of {nats['rows']:,} "
-        f"{_held(nats['split'])} rows)",
+        f"{'log p(z)':<14} {nats['before']:.2f} -> {nats['after']:.2f} nats, {gained} (codes of {_rows(nats)})",
     ]
     if items is not None:
         for name, text in (("frechet", "Frechet"), ("precision", "precision"), ("recall", "recall")):
@@ -43,5 +42,12 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _held(split: str) -> str:
-    return "held-out training" if split == "train" else split
+def _rows(nats: Mapping[str, Any]) -> str:
+    """Of which rows the codes are: "90 valid rows; 90 others chose the prior"."""
+    known = nats["split"] == "train"  # to the encoder, that is; no validation rows were kept
+    held = (
+        f"{nats['rows']:,} {'training' if known else nats['split']} rows"
+        + ", held out from this fit alone" * known
+    )
+    chose = nats.get("choosing_rows")
+    return held + (f"; {chose:,} others chose the prior" if chose else "")

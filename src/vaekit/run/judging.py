@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from vaekit.data import Contract
+from vaekit.data import Contract, Split
 from vaekit.data.contract import KINDS
 from vaekit.devices import chosen, cpu_bf16
 from vaekit.errors import VaekitError
 from vaekit.run import inputs
+from vaekit.run.readings import kept
 
 if TYPE_CHECKING:
     from vaekit.run.opened import Run
@@ -29,9 +29,21 @@ def evaluate(
     from vaekit.metrics.evaluate import evaluate as judge
 
     annealing = None if ais is None else Annealing.of(ais)
+    contract, rows = rows_of(run, data, split, binarize, limit, label)
+    whole = limit is None and binarize is None and label is None
+    return judge(
+        run.model, rows, contract, k=k, seed=seed, condition=run.condition, device=device,
+        precision=precision(run, device), progress=progress, save=kept(run, data, split) if whole else None,
+        about=about(run), ais=annealing,
+    )  # fmt: skip
+
+
+def rows_of(
+    run: Run, data: Any, split: str, binarize: str | None, limit: int | None, label: Any
+) -> tuple[Contract, Split]:
+    """The rows that are judged, and their contract. Raises VaekitError for what does not fit the run."""
     contract = run.contract if binarize is None else _on_bits(run, binarize)
-    own = data is None or inputs.is_own(run, data)
-    if own:
+    if data is None or inputs.is_own(run, data):
         found = inputs.own_data(run, contract) if binarize is not None else run.data()
     else:
         found = inputs.opened(data, contract)
@@ -43,14 +55,7 @@ def evaluate(
         # frozen first, so that their bits are those of the whole split; drawn, for rows often stand by class
         some = np.sort(np.random.default_rng(0).permutation(len(rows))[:limit])
         rows = inputs.subset(rows.frozen(contract), some)
-    whole = own and split == "test" and limit is None and binarize is None and label is None
-    keep = run.folder is not None and whole and os.access(run.folder.path, os.W_OK)
-    return judge(
-        run.model, rows, contract, k=k, seed=seed, condition=run.condition, device=device,
-        precision=precision(run, device), progress=progress,
-        save=run.folder.path if keep and run.folder is not None else None, about=about(run),
-        ais=annealing,
-    )  # fmt: skip
+    return contract, rows
 
 
 def about(run: Run) -> dict[str, Any]:
@@ -142,7 +147,9 @@ def _annealed(ais: Mapping[str, Any]) -> list[str]:
     how = f"{ais['images']} rows, {ais['chains']} chains of {ais['steps']:,} steps from the {ais['start']}"
     lines = [f"{'nll, ais':<14} {shown(ais['nll'])}   {how}; effective sample size median {size:.1f}"]
     if "gap" in ais:
-        lines.append(f"{'nll, k ' + str(ais['bound']['k']):<14} {shown(ais['bound'])}   on the same rows")
+        lines.append(
+            f"{'nll, k ' + str(ais['bound']['k']):<14} {shown(ais['bound'])}   on the same rows, in fp32"
+        )
         lines.append(f"{'gap':<14} {shown(ais['gap'])}   the bound over ais, row by row")
     error = ais["simulated"]
     off = f"{shown(error['gap'])}   at most, by bounds from both sides on {error['images']} simulated rows"

@@ -275,20 +275,17 @@ class Run:
     def evaluate(
         self, data: Any = None, *, split: str = "test", k: Sequence[int] = (1, 10, 100, 1000),
         binarize: str | None = None, limit: int | None = None, seed: int = 0, device: str | None = None,
-        progress: bool = False, label: Any = None, refit_encoder: bool = False,
-        ais: int | Mapping[str, Any] | None = None,
+        progress: bool = False, label: Any = None, ais: int | Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """What `vaekit evaluate --json` prints: elbo, rate, distortion, nll at several k, nats an image.
 
-        `refit_encoder`: of this model with the encoder that the method of that name gives. `ais`: anneal log p(x) of so
-        many rows, or {"images": 100, "steps": 250, "chains": 16, "start": "prior", "leapfrog": 2}, to know how far the
-        bounds are from it (`metrics.ais.Annealing`).
+        `ais`: anneal log p(x) of so many rows, or {"images": 100, "steps": 250, "chains": 16, "start": "prior",
+        "leapfrog": 2}, to know how far the bounds are from it (`metrics.ais.Annealing`).
         """
         from vaekit.run.judging import evaluate
 
-        run = self.refit_encoder(progress=progress) if refit_encoder else self
         return evaluate(
-            run, data, split=split, k=k, binarize=binarize, limit=limit, seed=seed, device=device,
+            self, data, split=split, k=k, binarize=binarize, limit=limit, seed=seed, device=device,
             progress=progress, label=label, ais=ais,
         )  # fmt: skip
 
@@ -447,12 +444,6 @@ class Run:
         from vaekit.run.showing import pairs
 
         return pairs(self, originals, reconstructions)
-
-    def picture_of_disentanglement(self, found: Mapping[str, Any]) -> Image:
-        """What each dimension tells of each factor: mutual information as a share of the factor's entropy."""
-        from vaekit.run.disentangling import picture
-
-        return picture(found)
 
     def picture_of_codes(self, codes: Codes, *, colours: str | None = None) -> Image:
         """The latent map, coloured by label; the principal plane where D > 2. `colours` names a colormap of

@@ -39,20 +39,24 @@ def copies(run: Run, data: Any, split: str, seed: int, device: str | None, progr
     """As `Run.copies`."""
     from vaekit.metrics.copies import copies as judge
 
-    own = data is None or inputs.is_own(run, data)
-    if own and split in ("train", "all"):
-        raise VaekitError(
-            f"copies are told by rows that were held out, and split {split} has training rows; take test"
-        )
-    if own:
+    refuse_training_rows(run, data, split)
+    if data is None or inputs.is_own(run, data):
         rows = run.data().split(split)  # as stored: greys are compared before they are binarised
     else:
         rows = data if isinstance(data, Split) else inputs.opened(data, run.contract).split(split)
     found = _judged(judge, run, data, rows, split, seed, device, progress)
-    folder = _kept(run, data, split)
+    folder = kept(run, data, split)
     if folder is not None:
         _picture(run, folder)
     return found
+
+
+def refuse_training_rows(run: Run, data: Any, split: str) -> None:
+    """Raise VaekitError where what is to be told from copies was trained on."""
+    if split in ("train", "all") and (data is None or inputs.is_own(run, data)):
+        raise VaekitError(
+            f"copies are told by rows that were held out, and split {split} has training rows; take test"
+        )
 
 
 def _judged(
@@ -61,11 +65,11 @@ def _judged(
 ) -> dict[str, Any]:  # fmt: skip
     return judge(
         run.model, inputs.labelled(run, rows, None), run.data().train, run.contract, seed=seed,
-        condition=run.condition, device=device, progress=progress, save=_kept(run, data, split),
+        condition=run.condition, device=device, progress=progress, save=kept(run, data, split),
     )  # fmt: skip
 
 
-def _kept(run: Run, data: Any, split: str) -> Path | None:
+def kept(run: Run, data: Any, split: str) -> Path | None:
     """Where a reading is left: the run's folder, of its own test split, if it can be written to."""
     own = data is None or inputs.is_own(run, data)
     if not own or split != "test" or run.folder is None or not os.access(run.folder.path, os.W_OK):

@@ -72,15 +72,18 @@ def samples(found: Found) -> str:
     seen = f"{found['features']['dimensions']} features, {found['features']['kind']}"
     lines = [
         f"{items['n']:,} samples ({items['are']}) against the {found['split']} split, by {seen}",
-        f"{'':<16}{'frechet':>9}{'kernel':>18}{'precision':>11}{'recall':>8}{'density':>9}{'coverage':>10}"
+        f"{'':<16}{'frechet':>17}{'kernel':>18}{'precision':>11}{'recall':>8}{'density':>9}{'coverage':>10}"
         + f"{'fid':>9}" * (found["inception"] is not None),
     ]
     for name in ("samples", "reconstructions", "floor"):
         if name in items:
             each = items[name]
             kernel = f"{each['kernel']['value']:.4f} +- {each['kernel']['spread']:.4f}"
+            distance = f"{each['frechet']:.3f}"
+            if "frechet_spread" in each:
+                distance += f" +- {each['frechet_spread']:.3f}"
             lines.append(
-                f"{SETS.get(name, name):<16}{each['frechet']:>9.3f}{kernel:>18}{each['precision']:>11.3f}"
+                f"{SETS.get(name, name):<16}{distance:>17}{kernel:>18}{each['precision']:>11.3f}"
                 f"{each['recall']:>8.3f}{each['density']:>9.3f}{each['coverage']:>10.3f}"
                 + (f"{each['fid']:>9.2f}" if "fid" in each else "")
             )

@@ -22,16 +22,13 @@ from vaekit.run import RunFolder
 CANDIDATES = (1, 3, 10, 30, 100)  # components that are tried where none are asked for
 ROUNDS = 100  # of expectation and maximisation, at most
 WORTH = 0.01  # nats of validation codes that more components must bring
-PIECE = (
-    1 << 17
-)  # numbers of codes whose density is taken at a time: a hundred components make that a hundred times
+# numbers of codes whose density is taken at a time: a hundred components make that a hundred times
+PIECE = 1 << 17
 FLOOR = 1e-4  # of the codes' root mean square deviation: the least that a dimension is taken to vary
 LAYERS, HIDDEN = 6, (128,)
 STEPS, BATCH, LEARNING_RATE, EMA = 3000, 512, 2e-3, 0.995
-LOOK, PATIENCE = (
-    100,
-    5,
-)  # steps between looks at held-out codes, and looks without gain after which a flow is done
+# steps between looks at held-out codes, and looks without gain after which a flow is done
+LOOK, PATIENCE = 100, 5
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def flow(
     stopped."""
     from vaekit.train import resolve, train
     from vaekit.train.automatic import steps_per_epoch
-    from vaekit.train.progress import choose
+    from vaekit.train.progress import Wordless, choose
 
     D, z = codes.z.shape[-1], codes.flat
     scale = _spread(z)
@@ -179,8 +176,7 @@ def flow(
         offset=(0.0,), divisor=(1.0,), dtype="float32", labels=contract.labels if codes.labels else (),
     )  # fmt: skip
     data = Data(table, _split(codes, "train"), _split(held, "valid"))
-    shown = choose(progress, 0)
-    shown.say = lambda text: None  # type: ignore[method-assign] # the doctor's advice is on the nets of a VAE
+    shown = Wordless(choose(progress, 0))  # the doctor's advice is on the nets of a VAE
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(Path(place))
         folder.write_recipe(recipe)

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -101,8 +102,10 @@ def _fitted(
     run: Run, kind: str, components: int | None, seed: int, say: Say, progress: bool | None
 ) -> tuple[Run, dict[str, Any], Any]:
     """The run with the new prior, in memory alone; what it has brought; and samples before and after as a picture."""
-    taught, held = _splits(run, seed)
-    codes, others = drawn(run, taught, seed), drawn(run, held, seed + 1)
+    chooses = kind == "flow" or (kind == "mixture" and components is None)
+    taught, choosing, held = _splits(run, seed, chooses)
+    codes, others = drawn(run, taught, seed), drawn(run, choosing, seed + 1)
+    judged = drawn(run, held, seed + 2) if chooses else others
     if not float(codes.z.flatten(0, 1).std(0, correction=0).max()):
         raise VaekitError(
             f"all codes of {run.path} are one point: the model has collapsed, so train it again"
@@ -125,7 +128,8 @@ def _fitted(
     before.own = after.own = run.own
     facts = {
         "prior": part.kind, "arguments": arguments, "before": former.kind, "kind": kind, "seed": seed,
-        "rows": codes.z.shape[1], "draws": len(codes.z), "log_density": _densities(before, after, held, others),
+        "rows": codes.z.shape[1], "draws": len(codes.z),
+        "log_density": {"choosing_rows": len(choosing) if chooses else 0} | _densities(before, after, held, judged),
         "samples": _samples(before, after, say, progress),
     }  # fmt: skip
     return after, facts, _side_by_side(before, after, seed)
@@ -135,31 +139,67 @@ def _stored(
     after: Run, folder: RunFolder, output: str | os.PathLike[str] | None, facts: dict[str, Any], picture: Any, say: Say
 ) -> Run:  # fmt: skip
     """Make `after` the run of the folder, or of a new one."""
-    target = folder if output is None else _new(folder, Path(output))
-    kept = as_trained.keep(folder) if output is None else ""
-    target.write_recipe(after.recipe, _command(folder))
+    if output is not None:
+        return _new(after, folder, Path(output).expanduser(), facts, picture)
+    kept = as_trained.keep(folder)
+    _written(after, folder, folder, facts, picture)
+    say(kept)
+    return _as(after, folder)
+
+
+def _new(after: Run, folder: RunFolder, path: Path, facts: dict[str, Any], picture: Any) -> Run:
+    """`after` in a folder of its own with what training left to look at, which appears whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as beside:
+            target = RunFolder.create(Path(beside) / "run")
+            for name in as_trained.RUN[1:-1]:
+                if (folder.path / name).is_file():
+                    shutil.copy2(folder.path / name, target.path / name)
+            for place in (folder.pictures, folder.frames):
+                if place.is_dir():
+                    shutil.copytree(place, target.path / place.name)
+            _written(after, folder, target, facts, picture)
+            target.path.rename(path)
+    except OSError as error:
+        raise VaekitError(f"cannot make {path}: {error.strerror}; choose another -o") from error
+    return _as(after, RunFolder(path))
+
+
+def _written(after: Run, former: RunFolder, target: RunFolder, facts: dict[str, Any], picture: Any) -> None:
+    """Recipe, weights, facts and pictures of `after`, which was made from the run in `former`."""
+    target.write_recipe(after.recipe, _command(former))
     target.write_model(after.model.state_dict())
     write_text(target.path / "prior.json", json.dumps(facts, indent=2) + "\n")
-    result = Run(target.path, after.recipe, after.contract, after.objective, target)
-    result.own = after.own
-    _pictures(result)
+    _pictures(_as(after, target))
     pictures.save(picture, target.pictures / "prior.png")
-    if kept:
-        say(kept)
+
+
+def _as(run: Run, folder: RunFolder) -> Run:
+    """The run, opened from a folder."""
+    result = Run(folder.path, run.recipe, run.contract, run.objective, folder)
+    result.own = run.own
     return result
 
 
-def _splits(run: Run, seed: int) -> tuple[Split, Split]:
-    """Training rows, and rows that are held out from the fit: the validation split, else a tenth of the training rows."""
-    data = run.data()
+def _splits(run: Run, seed: int, chooses: bool) -> tuple[Split, Split, Split]:
+    """Training rows; rows that are held out from the fit to choose a density; and rows that say what it has gained, which
+    are others where it `chooses`. The validation split, by halves, else a tenth of the training rows."""
+    data, rng = run.data(), np.random.default_rng(seed)
     train, valid = data.train.frozen(run.contract), data.valid
-    if valid is not None and len(valid):
-        return train, valid.frozen(run.contract)
-    if len(train) < 2:
-        raise VaekitError(f"there is {len(train)} row to fit a prior to; give at least 2")
-    order = np.random.default_rng(seed).permutation(len(train))
-    few = max(1, round(SHARE * len(train)))
-    return inputs.subset(train, np.sort(order[few:])), inputs.subset(train, np.sort(order[:few]))
+    if valid is not None and len(valid) > 1:
+        held = valid.frozen(run.contract)
+    elif len(train) > 2:
+        order = rng.permutation(len(train))
+        few = max(2, round(SHARE * len(train)))
+        train, held = inputs.subset(train, np.sort(order[few:])), inputs.subset(train, np.sort(order[:few]))
+    else:
+        raise VaekitError(f"there is no prior to fit to so few rows: {len(train)}; give at least 3")
+    if not chooses:
+        return train, held, held
+    halves = np.array_split(rng.permutation(len(held)), 2)
+    first, second = (inputs.subset(held, np.sort(half[:CODES])) for half in halves)
+    return train, first, second
 
 
 def drawn(run: Run, rows: Split, seed: int) -> Codes:
@@ -230,18 +270,6 @@ def _side_by_side(before: Run, after: Run, seed: int) -> Any:
         rows = [names[0], "", "", names[1], "", ""]
         return before.picture_of(np.concatenate(items), columns=PICTURED, rows=rows)
     return pictures.vectors(items[0], items[1], before.contract.columns or None, (names[0], names[1]))
-
-
-def _new(folder: RunFolder, path: Path) -> RunFolder:
-    """A folder of its own with what the run is, and what training left to look at."""
-    target = RunFolder.create(path)
-    for name in as_trained.RUN[1:-1]:
-        if (folder.path / name).is_file():
-            shutil.copy2(folder.path / name, target.path / name)
-    for place in (folder.pictures, folder.frames):
-        if place.is_dir():
-            shutil.copytree(place, target.path / place.name, dirs_exist_ok=True)
-    return target
 
 
 def _pictures(run: Run) -> None:

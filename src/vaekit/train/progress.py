@@ -37,6 +37,26 @@ class Progress:
         """Training stops."""
 
 
+class Wordless(Progress):
+    """Another's bar or lines, without the sentences in between."""
+
+    def __init__(self, shown: Progress) -> None:
+        self.shown = shown
+
+    def begin(self, plan: Plan, step: int) -> None:
+        self.shown.unit = self.unit
+        self.shown.begin(plan, step)
+
+    def step(self, step: int, images: int, ledger: Ledger) -> None:
+        self.shown.step(step, images, ledger)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self.shown.epoch(record)
+
+    def end(self) -> None:
+        self.shown.end()
+
+
 class Lines(Progress):
     """A plain line every so often: for logs and pipes."""
 

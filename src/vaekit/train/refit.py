@@ -16,6 +16,7 @@ from vaekit.model import VAE
 from vaekit.recipe import Recipe, build, overrides_tree
 from vaekit.recipe.parts import GIVEN, WITH_NET, is_import_path
 from vaekit.recipe.sections import Part
+from vaekit.recipe.settings import ANYHOW
 from vaekit.run import Run, RunFolder, load, weights
 from vaekit.train import fit
 from vaekit.train.given import voice
@@ -23,6 +24,7 @@ from vaekit.train.starting import same
 
 FOLDER = "refitted"  # in the run's own
 FROZEN = ("prior", "likelihood")
+NOTHING = [("train", key) for key in ANYHOW]  # settings that make no other refit
 DRAWS, STEPS, LEARNING_RATE = 8, 3000, 1e-3
 # of the variance of a point posterior's codes: what its Gaussian starts with, narrow enough for the decoder
 SHARE = 0.01
@@ -49,13 +51,12 @@ def refit_encoder(run: Run, *, set: Iterable[str] = (), progress: bool | None = 
         why = _stale(folder, start, changes, allow)
         if why is None:
             if _trained(folder, allow):
-                say(f"the encoder was refitted before: {folder.path}")
+                say(f"the encoder was refitted before ({_how(folder, allow)}): {folder.path}")
                 again = load(folder.path, nets=nets, allow=allow)
                 again.own = run.data()
                 return again
             return fit.resume(folder.path, data=run.data(), nets=nets, allow=allow, progress=progress)
-        say(f"{folder.path}: {why}; refitting anew")
-        shutil.rmtree(folder.path)
+        say(f"{folder.path}: {why}; {_aside(folder)}; refitting anew")
     say("refitting the encoder on the training rows; decoder and prior stay as they are")
     return fit.begin(
         recipe.updated(changes),
@@ -151,7 +152,29 @@ def _stale(
     if not same(weights.read(folder.start)[1], start, exact="likelihood."):
         return "it belongs to other weights of this run"
     recipe = folder.read_recipe(allow)
-    return "it was made with other settings" if recipe.updated(changes) != recipe else None
+    telling = {
+        name: {key: value for key, value in section.items() if (name, key) not in NOTHING}
+        for name, section in changes.items()
+    }
+    return "it was made with other settings" if recipe.updated(telling) != recipe else None
+
+
+def _aside(folder: RunFolder) -> str:
+    """Make room for another refit, and say how: one that holds weights is kept, under the next free number."""
+    if not folder.weights.is_file():
+        shutil.rmtree(folder.path)
+        return "removed, for it has no weights"
+    number = 2
+    while (target := folder.path.with_name(f"{FOLDER}-{number}")).exists():
+        number += 1
+    folder.path.rename(target)
+    return f"it is now {target}"
+
+
+def _how(folder: RunFolder, allow: list[str]) -> str:
+    objective = folder.read_recipe(allow).objective
+    draws, epochs = objective.arguments.get("draws", 1), folder.read_metrics()[-1]["epoch"]
+    return f"{objective.kind}, {draws} draw{'s' * (draws != 1)}, {epochs} epoch{'s' * (epochs != 1)}"
 
 
 def _trained(folder: RunFolder, allow: list[str]) -> bool:

@@ -52,19 +52,8 @@ def judge(
     as they were. Raises VaekitError for rows without factors, fewer than 100 rows or two dimensions, fewer than two
     factors that vary, and codes that are not finite.
     """
-    made = [split.factors for split in splits if split.factors is not None]
-    rows = sum(map(len, splits))
-    if len(made) < len(splits) or not contract.factors:
-        raise VaekitError(
-            f"{contract.source} has no known factors, against which disentanglement is judged; give data that have, "
-            "such as sprites"
-        )
-    if model.latent < 2:
-        raise VaekitError(
-            f"disentanglement compares latent dimensions, and this run has {model.latent}; train one with two or more"
-        )
-    if rows < FEWEST:
-        raise VaekitError(f"{rows} rows are too few to judge disentanglement on; give at least {FEWEST}")
+    refuse(model, splits, contract)
+    made, rows = [split.factors for split in splits if split.factors is not None], sum(map(len, splits))
     place = torch.device(chosen(device)) if device is not None else next(model.parameters()).device
     unit = "images" if contract.is_image else "rows"
     with prepared(model, place, seed), progress_bar(rows, progress, unit, "encode") as advance:
@@ -81,6 +70,22 @@ def judge(
     if save is not None:
         write_text(Path(save) / "disentanglement.json", json.dumps(result, indent=2) + "\n")
     return result
+
+
+def refuse(model: VAE, splits: Sequence[Split], contract: Contract) -> None:
+    """Raise VaekitError where these rows cannot be judged, or not by this model."""
+    rows = sum(map(len, splits))
+    if any(split.factors is None for split in splits) or not contract.factors:
+        raise VaekitError(
+            f"{contract.source} has no known factors, against which disentanglement is judged; give data that have, "
+            "such as sprites"
+        )
+    if model.latent < 2:
+        raise VaekitError(
+            f"disentanglement compares latent dimensions, and this run has {model.latent}; train one with two or more"
+        )
+    if rows < FEWEST:
+        raise VaekitError(f"{rows} rows are too few to judge disentanglement on; give at least {FEWEST}")
 
 
 def scores(
