@@ -46,9 +46,10 @@ SUITABLE = {
     "mnist": lambda: open_data(SHARED / "mnist", binarize="dynamic", limit=64),
     "images": lambda: open_data(SHARED / "faces" / "orl", size=32, limit=16),
     "large-images": lambda: open_data(SHARED / "faces" / "orl", limit=16),
+    "mnist-best-cpu": lambda: open_data(SHARED / "mnist", binarize="dynamic", limit=64),
     "vectors": lambda: open_data(next((SHARED / "uci-binary").rglob("*.npz")), limit=64),
 }
-ON_BITS = {"ae-versus-vae"}
+ON_BITS = {"ae-versus-vae", "mnist-ar-cpu", "binary-rows"}
 
 
 def every():

@@ -321,7 +321,9 @@ class Run:
         """
         from vaekit.train.prior import fit_prior
 
-        return fit_prior(self, kind, data=data, components=components, output=output, seed=seed, progress=progress)
+        return fit_prior(
+            self, kind, data=data, components=components, output=output, seed=seed, progress=progress
+        )
 
     def scores(
         self, data: Any = None, *, split: str = "test", k: int = 1, seed: int = 0, label: Any = None
