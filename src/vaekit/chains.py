@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -106,7 +105,7 @@ class Chain(Distribution):
 def grouped(latent: int, groups: tuple[int, ...]) -> tuple[int, ...]:
     """The sizes of groups, the top one first; two halves where none are named. Raises VaekitError."""
     groups = groups or ((latent - latent // 2, latent // 2) if latent > 1 else (latent,))
-    if min(groups) < 1 or math.fsum(groups) != latent:
+    if min(groups) < 1 or sum(groups) != latent:
         raise VaekitError(
             f"groups is {list(groups)}, {sum(groups)} dimensions in all; give sizes from 1 that add up to model.latent, "
             f"{latent}"
