@@ -10,13 +10,8 @@ from torch import Tensor, nn
 
 from vaekit.distributions import DiagonalGaussian, Distribution, full
 from vaekit.errors import VaekitError
-from vaekit.nets.common import over_draws
+from vaekit.nets.common import over_draws, softly
 from vaekit.nets.mlp import ResidualMLP
-
-
-def softly(log_variance: Tensor, bound: float) -> Tensor:
-    """b tanh(l / b), within +-b; as it is for b = 0."""
-    return bound * torch.tanh(log_variance / bound) if bound else log_variance
 
 
 class ConditionalGaussian(nn.Module):

@@ -57,6 +57,11 @@ def channels_last(net: nn.Module) -> None:
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def softly(log_variance: Tensor, bound: float) -> Tensor:
+    """A log-variance l as b tanh(l / b), within +-b = `bound`; as it is for b = 0."""
+    return bound * torch.tanh(log_variance / bound) if bound else log_variance
+
+
 def exactly(last: nn.Module, h: Tensor) -> Tensor:
     """A net's last layer, in at least fp32 even under bf16 autocast, unless it gives logits (`gives_logits`).
 

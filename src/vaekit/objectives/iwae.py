@@ -15,7 +15,8 @@ class IWAE(Objective):
 
     L_K = mean over B of [ logsumexp_k log w_k - log K ]. `warm_up` scales log p(z) - log q(z given x) as ELBO's does.
     `after`: the fraction of training before which one draw is taken, which makes it the ELBO: K draws cost K times the
-    decoder's arithmetic, and gain most at the end. Validation always takes all K; a loop of one's own calls `enter(t)` before each step.
+    decoder's arithmetic, and gain most at the end. Validation always takes all K; a loop of one's
+    own calls `enter(t)` before each step.
     Terms: loss, bound (L_K itself, nats), elbo, rate, distortion, beta. Needs a posterior with a density.
     """
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from vaekit.distributions import DiagonalGaussian, full
+from vaekit.nets.common import softly
 
 
 class GaussianPosterior(nn.Module):
@@ -22,6 +22,4 @@ class GaussianPosterior(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> DiagonalGaussian:
         mean, log_variance = full(self.net(x) if c is None else self.net(x, c)).chunk(2, -1)  # [B, D] each
-        if self.bound:
-            log_variance = self.bound * torch.tanh(log_variance / self.bound)
-        return DiagonalGaussian(mean, log_variance)
+        return DiagonalGaussian(mean, softly(log_variance, self.bound))

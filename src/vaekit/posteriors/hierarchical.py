@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from vaekit.chains import Chain, conditionals, grouped, softly
+from vaekit.chains import Chain, conditionals, grouped
 from vaekit.distributions import DiagonalGaussian, full
+from vaekit.nets.common import softly
 
 
 class HierarchicalPosterior(nn.Module):

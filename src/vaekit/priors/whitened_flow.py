@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vaekit.distributions import DiagonalGaussian
 from vaekit.errors import VaekitError
-from vaekit.flows import Affine, Composed, CouplingFlow, Pushforward
+from vaekit.flows import Affine, Composed, Pushforward
+from vaekit.priors.flow import FlowPrior
 
 
-class WhitenedFlowPrior(nn.Module):
+class WhitenedFlowPrior(FlowPrior):
     """p(z given c): N(0, I) through affine couplings, as in `FlowPrior`, and then through one constant affine map.
 
     The map is not learned but set (`whiten`) to the mean and covariance of codes, so that the couplings meet codes of
@@ -17,17 +18,13 @@ class WhitenedFlowPrior(nn.Module):
     Needs D >= 2, else VaekitError.
     """
 
-    zeros: Tensor
     centre: Tensor
     whitening: Tensor
 
     def __init__(
         self, latent: int, layers: int = 6, hidden: tuple[int, ...] = (128,), condition: int = 0
     ) -> None:
-        super().__init__()
-        self.latent, self.condition = latent, condition
-        self.flow = CouplingFlow(latent, layers, tuple(hidden), condition)
-        self.register_buffer("zeros", torch.zeros(latent), persistent=False)
+        super().__init__(latent, layers, hidden, condition)
         self.register_buffer("centre", torch.zeros(latent))
         self.register_buffer("whitening", torch.eye(latent))
 
