@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vaekit.distributions import DiagonalGaussian, Distribution, full
 from vaekit.errors import VaekitError
-from vaekit.nets.common import over_draws, softly
+from vaekit.nets.common import constant, over_draws, softly
 from vaekit.nets.mlp import ResidualMLP
 
 
@@ -58,10 +58,7 @@ class Chain(Distribution):
         if self.given is not None:
             lead = torch.broadcast_shapes(above.shape[:-1], self.given.shape[:-1])
             inputs = torch.cat((above.expand(*lead, -1), self.given.expand(*lead, -1).to(above.dtype)), -1)
-        if not self.constant:
-            return net(inputs)
-        frozen = {name: p.detach() for name, p in net.named_parameters()}
-        return torch.func.functional_call(net, frozen, (inputs,))
+        return constant(net, inputs) if self.constant else net(inputs)
 
     @property
     def mean(self) -> Tensor:

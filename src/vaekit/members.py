@@ -242,8 +242,8 @@ def _train(
     plan: Plan, folder: RunFolder, opener: _Opener, changes: list[str], allow: Collection[str], progress: bool | None
 ) -> dict[str, Run]:  # fmt: skip
     """Train what is not trained yet, one member after another, and write the page."""
-    from vaekit.train.fit import InterruptedRun
     from vaekit.train.given import voice
+    from vaekit.train.running import InterruptedRun
 
     say, runs, refusals = voice(progress), {}, []
     where = "between members"

@@ -199,6 +199,13 @@ def test_an_nll_that_rests_on_few_draws_is_not_trusted_and_the_reader_hears_what
     (warning,) = result["warnings"]
     assert "fewer than 10 of its 200 draws" in warning
     assert "--k" in warning and "--ais" in warning and "--refit-encoder" in warning
+    # what was already done is not advised again
+    used = evaluate(
+        model, split, contract, k=(1, 200), about={"encoder": "refitted on train with DReG"},
+        ais=Annealing(images=2, steps=5, chains=2),
+    )  # fmt: skip
+    (warning,) = used["warnings"]
+    assert "--k" in warning and "--ais" not in warning and "--refit-encoder" not in warning
     # a posterior that is the truth: here codes say nothing, and so all draws are worth the same
     model.posterior = GaussianPosterior(Ignores(torch.zeros(4)))
     with torch.no_grad():

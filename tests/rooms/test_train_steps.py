@@ -13,7 +13,7 @@ from train_kit import Line, folder_at, left, run, same, settings, vae
 
 from vaekit.data import permutation
 from vaekit.errors import VaekitError
-from vaekit.objectives.common import constant
+from vaekit.nets.common import constant
 from vaekit.train.average import Average
 
 

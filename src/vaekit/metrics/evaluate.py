@@ -79,7 +79,10 @@ def evaluate(
             precision=precision, progress=progress,
         )  # fmt: skip
     checked(seen)
-    result = summary(model, seen, frozen, contract, seed) | dict(about or {})
+    known = dict(about or {})
+    refitted = str(known.get("encoder")).startswith("refitted")
+    left = ["more draws (--k)", *["--ais 100"] * (ais is None), *["--refit-encoder"] * (not refitted)]
+    result = summary(model, seen, frozen, contract, seed, left) | known
     if save is not None:
         write(result, seen, Path(save))
     if ais is None:
@@ -112,8 +115,11 @@ def refuse_annealing(model: VAE, contract: Contract, ais: Annealing) -> None:
     refuse(model, ais)
 
 
-def summary(model: VAE, seen: Readings, split: Split, contract: Contract, seed: int) -> dict[str, Any]:
-    """The JSON object. What the model has no number for is null, and `reason` says why."""
+def summary(
+    model: VAE, seen: Readings, split: Split, contract: Contract, seed: int, left: Sequence[str]
+) -> dict[str, Any]:
+    """The JSON object. What the model has no number for is null, and `reason` says why. `left`: what would tell more of
+    a bound that rests on few draws."""
     dimensions = math.prod(contract.shape)
     nll = _nll(seen, exact=not model.latent)
     active = active_units(torch.from_numpy(seen.variance_of_means))
@@ -135,7 +141,7 @@ def summary(model: VAE, seen: Readings, split: Split, contract: Contract, seed: 
             else None
         ),
         "reason": _reason(model, seen, contract),
-        "warnings": _warnings(model, nll, contract),
+        "warnings": _warnings(model, nll, contract, left),
         "active_units": int(active.sum()),
         "latent": len(active),
         "kl_per_dimension": None if seen.kl_per_dimension is None else seen.kl_per_dimension.tolist(),
@@ -221,7 +227,9 @@ def _reason(model: VAE, seen: Readings, contract: Contract) -> str | None:
     return None
 
 
-def _warnings(model: VAE, nll: list[dict[str, Any]] | None, contract: Contract) -> list[str]:
+def _warnings(
+    model: VAE, nll: list[dict[str, Any]] | None, contract: Contract, left: Sequence[str]
+) -> list[str]:
     """What a reader of the numbers must know, a sentence each."""
     said = []
     if nll and not nll[-1]["trusted"]:
@@ -230,7 +238,7 @@ def _warnings(model: VAE, nll: list[dict[str, Any]] | None, contract: Contract) 
         unit = "image" if contract.is_image else "row"
         said.append(
             f"1 {unit} in 100 rests on fewer than {FEW} of its {k:,} draws{some}, so that the NLL may be well below this "
-            "bound; more draws (--k), --ais 100 or --refit-encoder tell by how much"
+            f"bound; {' or '.join(left)} would tell by how much"
         )
     if contract.discrete and measure_of(model, contract) == "density":
         said.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,12 @@ def channels_last(net: nn.Module) -> None:
     The same function: 1.3 times the images a second at 3x32x32, 1.4 times at 1x112x92 on one core.
     """
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def constant(module: nn.Module, *inputs: Tensor) -> Any:
+    """Call a module with its parameters as constants: gradients reach its inputs, not its weights."""
+    frozen = {name: p.detach() for name, p in module.named_parameters()}
+    return torch.func.functional_call(module, frozen, inputs)
 
 
 def softly(log_variance: Tensor, bound: float) -> Tensor:

@@ -51,7 +51,7 @@ class Objective(nn.Module):
         """Who learns what: each trainable parameter belongs to one player, and each player has its own optimiser.
 
         An objective with several returns a dict of losses by player. The loop back-propagates their sum, so each
-        loss must be constant in the other players' parameters (`constant`, `detach`).
+        loss must be constant in the other players' parameters (`nets.common.constant`, `detach`).
         """
         return {"model": [p for p in self.parameters() if p.requires_grad]}
 
@@ -76,12 +76,6 @@ def check_settings(draws: int, warm_up: float, beta: float = 1.0, free_bits: flo
         raise VaekitError(f"objective.warm_up is {warm_up}, a fraction of training; give 0 to 1")
     if not beta >= 0 or not free_bits >= 0:
         raise VaekitError(f"objective.beta is {beta} and free_bits {free_bits}; neither may be negative")
-
-
-def constant(module: nn.Module, *inputs: Tensor) -> Tensor:
-    """Call a module with its parameters as constants: gradients reach its inputs, not its weights."""
-    frozen = {name: p.detach() for name, p in module.named_parameters()}
-    return torch.func.functional_call(module, frozen, inputs)
 
 
 def ramp(t: Tensor, warm_up: float, schedule: Ramp, cycles: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The door to the disentanglement scores: which rows, the table, and the picture."""
+"""The door to the disentanglement scores: which rows, and the picture."""
 
 from __future__ import annotations
 
@@ -42,38 +42,6 @@ def disentanglement(
 
         pictures.save(picture(result), keep / "disentanglement.png")
     return result
-
-
-def table(found: Mapping[str, Any]) -> str:
-    """The scores as lines for a person."""
-    names, points = list(found["factors"]), found["points"]
-    rows = f"{found['split']} split, {found['rows']:,} rows" + (", the whole grid" * found["grid"])
-    lines = [
-        f"{rows}; {points['train']:,} points to fit on, {points['test']:,} to judge, {found['bins']} bins"
-    ]
-
-    def line(name: str, value: float, each: list[float] | None = None) -> None:
-        rest = (
-            ""
-            if each is None
-            else "   " + ", ".join(f"{n} {v:.2f}" for n, v in zip(names, each, strict=True))
-        )
-        lines.append(f"{name:<20} {value:.3f}{rest}")
-
-    dci = found["dci"]
-    line("MIG", found["mig"]["score"], found["mig"]["gaps"])
-    line("SAP", found["sap"]["score"], found["sap"]["gaps"])
-    line("DCI disentanglement", dci["disentanglement"])
-    line("DCI completeness", dci["completeness"])
-    line("DCI informativeness", dci["informativeness"], dci["accuracy"])
-    line("FactorVAE", found["factorvae"]["score"])
-    line("beta-VAE", found["betavae"]["score"])
-    line("modularity", found["modularity"]["score"])
-    lines.append(f"{'active dimensions':<20} {len(found['factorvae']['active'])} of {found['latent']}")
-    if found["constant"]:
-        lines.append(f"note: {', '.join(found['constant'])} left out, which does not vary in these rows")
-    lines.append(f"{'data':<20} {found['source']}, sha256 {found['data_hash']}")
-    return "\n".join(lines)
 
 
 def picture(found: Mapping[str, Any]) -> Image:

@@ -1,4 +1,4 @@
-"""What a run is worth and what it is: the evaluation, its table, and the facts."""
+"""What a run is worth and what it is: the evaluation and the facts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from vaekit.data import Contract, Split
-from vaekit.data.contract import KINDS
 from vaekit.devices import chosen, cpu_bf16
 from vaekit.errors import VaekitError
 from vaekit.run import inputs
@@ -95,72 +94,6 @@ def _on_bits(run: Run, binarize: str) -> Contract:
             "leave --binarize out"
         )
     return replace(contract, kind="binary", levels=1, binarize=binarize)
-
-
-def table(evaluation: Mapping[str, Any]) -> str:
-    """An evaluation as lines for a person, nats."""
-    what = f"{evaluation['split']} split, {evaluation['images']:,} rows, {evaluation['units']}"
-    lines = [what]
-    for name in ("elbo", "rate", "distortion"):
-        value = evaluation[name]
-        error = evaluation.get(f"{name}_standard_error")
-        shown = "-" if value is None else f"{value:.2f}" + (f" +- {error:.2f}" if error is not None else "")
-        lines.append(f"{name:<14} {shown}")
-    for bound in evaluation["nll"] or []:
-        size, value, error = bound["effective_sample_size"], bound["value"], bound["standard_error"]
-        shown = "-" if value is None else f"{value:.2f}" + (f" +- {error:.2f}" if error is not None else "")
-        sizes = ", ".join(
-            f"{name} {size[name]:.1f}" for name in ("median", "p01") if size.get(name) is not None
-        )
-        lines.append(f"{'nll, k ' + str(bound['k']):<14} {shown}   effective sample size {sizes}")
-    if evaluation.get("ais"):
-        lines += _annealed(evaluation["ais"])
-    if evaluation.get("bits_per_dimension") is not None:
-        lines.append(f"{'bits/dim':<14} {evaluation['bits_per_dimension']:.3f}")
-    lines.append(f"{'active units':<14} {evaluation['active_units']} of {evaluation['latent']}")
-    if evaluation.get("decoder"):
-        lines.append(
-            f"{'decoder':<14} {evaluation['decoder']}, {evaluation['likelihood']}: {_measure(evaluation)}"
-        )
-    if evaluation.get("encoder", "").startswith("refitted"):
-        lines.append(f"{'encoder':<14} {evaluation['encoder']}")
-    if evaluation.get("reason"):
-        lines.append(f"note: {evaluation['reason']}")
-    lines += [f"warning: {text}" for text in evaluation.get("warnings", ())]
-    title = evaluation.get("data_name")
-    seen = evaluation.get("trained_on") or {}
-    if seen.get("rows"):
-        times = "" if seen["epochs"] is None else f", {seen['rows_seen']:,} seen in {seen['epochs']:,} epochs"
-        lines.append(f"{'trained on':<14} {seen['rows']:,} rows{times}")
-    lines.append(f"{'data':<14} {title + ', ' if title else ''}sha256 {evaluation['data_hash']}")
-    return "\n".join(lines)
-
-
-def _annealed(ais: Mapping[str, Any]) -> list[str]:
-    """Annealed log p(x), beside the bound on the same rows, and how far off it may be."""
-
-    def shown(number: Mapping[str, Any]) -> str:
-        error = number["standard_error"]
-        return f"{number['value']:.2f}" + (f" +- {error:.2f}" if error is not None else "")
-
-    size = ais["effective_sample_size"]["median"]
-    how = f"{ais['images']} rows, {ais['chains']} chains of {ais['steps']:,} steps from the {ais['start']}"
-    lines = [f"{'nll, ais':<14} {shown(ais['nll'])}   {how}; effective sample size median {size:.1f}"]
-    if "gap" in ais:
-        lines.append(
-            f"{'nll, k ' + str(ais['bound']['k']):<14} {shown(ais['bound'])}   on the same rows, in fp32"
-        )
-        lines.append(f"{'gap':<14} {shown(ais['gap'])}   the bound over ais, row by row")
-    error = ais["simulated"]
-    off = f"{shown(error['gap'])}   at most, by bounds from both sides on {error['images']} simulated rows"
-    return [*lines, f"{'ais is off by':<14} {off}"]
-
-
-def _measure(evaluation: Mapping[str, Any]) -> str:
-    """`probability of bits, binarised on access`, in words."""
-    bits = {"dynamic": "greys binarised once for this split", "static": "greys binarised once for all"}
-    of = bits.get(evaluation["binarized"], f"{KINDS[evaluation['kind']][0]} as they are")
-    return f"{evaluation['measure']} of {of}"
 
 
 def info(run: Run) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vaekit.data.contract import KINDS
 from vaekit.errors import VaekitError, nearest
-from vaekit.run import disentangling
-from vaekit.run.judging import table
 
 Found = Mapping[str, Any]
 
@@ -21,6 +20,45 @@ def wanted(text: str) -> list[str]:
         if name not in READINGS:
             raise VaekitError(f"no reading is called {name!r}{nearest(name, READINGS)}")
     return names
+
+
+def nats(evaluation: Found) -> str:
+    """What `Run.evaluate` found."""
+    what = f"{evaluation['split']} split, {evaluation['images']:,} rows, {evaluation['units']}"
+    lines = [what]
+    for name in ("elbo", "rate", "distortion"):
+        value = evaluation[name]
+        error = evaluation.get(f"{name}_standard_error")
+        shown = "-" if value is None else f"{value:.2f}" + (f" +- {error:.2f}" if error is not None else "")
+        lines.append(f"{name:<14} {shown}")
+    for bound in evaluation["nll"] or []:
+        size, value, error = bound["effective_sample_size"], bound["value"], bound["standard_error"]
+        shown = "-" if value is None else f"{value:.2f}" + (f" +- {error:.2f}" if error is not None else "")
+        sizes = ", ".join(
+            f"{name} {size[name]:.1f}" for name in ("median", "p01") if size.get(name) is not None
+        )
+        lines.append(f"{'nll, k ' + str(bound['k']):<14} {shown}   effective sample size {sizes}")
+    if evaluation.get("ais"):
+        lines += _annealed(evaluation["ais"])
+    if evaluation.get("bits_per_dimension") is not None:
+        lines.append(f"{'bits/dim':<14} {evaluation['bits_per_dimension']:.3f}")
+    lines.append(f"{'active units':<14} {evaluation['active_units']} of {evaluation['latent']}")
+    if evaluation.get("decoder"):
+        lines.append(
+            f"{'decoder':<14} {evaluation['decoder']}, {evaluation['likelihood']}: {_measure(evaluation)}"
+        )
+    if evaluation.get("encoder", "").startswith("refitted"):
+        lines.append(f"{'encoder':<14} {evaluation['encoder']}")
+    if evaluation.get("reason"):
+        lines.append(f"note: {evaluation['reason']}")
+    lines += [f"warning: {text}" for text in evaluation.get("warnings", ())]
+    title = evaluation.get("data_name")
+    seen = evaluation.get("trained_on") or {}
+    if seen.get("rows"):
+        times = "" if seen["epochs"] is None else f", {seen['rows_seen']:,} seen in {seen['epochs']:,} epochs"
+        lines.append(f"{'trained on':<14} {seen['rows']:,} rows{times}")
+    lines.append(f"{'data':<14} {title + ', ' if title else ''}sha256 {evaluation['data_hash']}")
+    return "\n".join(lines)
 
 
 def latents(found: Found) -> str:
@@ -110,17 +148,76 @@ def copies(found: Found) -> str:
     return "\n".join(lines)
 
 
+def disentanglement(found: Found) -> str:
+    """What `Run.disentanglement` found."""
+    names, points = list(found["factors"]), found["points"]
+    rows = f"{found['split']} split, {found['rows']:,} rows" + (", the whole grid" * found["grid"])
+    lines = [
+        f"{rows}; {points['train']:,} points to fit on, {points['test']:,} to judge, {found['bins']} bins"
+    ]
+
+    def line(name: str, value: float, each: list[float] | None = None) -> None:
+        rest = (
+            ""
+            if each is None
+            else "   " + ", ".join(f"{n} {v:.2f}" for n, v in zip(names, each, strict=True))
+        )
+        lines.append(f"{name:<20} {value:.3f}{rest}")
+
+    dci = found["dci"]
+    line("MIG", found["mig"]["score"], found["mig"]["gaps"])
+    line("SAP", found["sap"]["score"], found["sap"]["gaps"])
+    line("DCI disentanglement", dci["disentanglement"])
+    line("DCI completeness", dci["completeness"])
+    line("DCI informativeness", dci["informativeness"], dci["accuracy"])
+    line("FactorVAE", found["factorvae"]["score"])
+    line("beta-VAE", found["betavae"]["score"])
+    line("modularity", found["modularity"]["score"])
+    lines.append(f"{'active dimensions':<20} {len(found['factorvae']['active'])} of {found['latent']}")
+    if found["constant"]:
+        lines.append(f"note: {', '.join(found['constant'])} left out, which does not vary in these rows")
+    lines.append(f"{'data':<20} {found['source']}, sha256 {found['data_hash']}")
+    return "\n".join(lines)
+
+
 # A reading is a method of `Run` of its name (`nats` is `Run.evaluate`) that gives an object JSON can hold.
 READINGS: dict[str, Callable[[Found], str]] = {
-    "nats": table,
+    "nats": nats,
     "latents": latents,
     "samples": samples,
     "copies": copies,
-    "disentanglement": disentangling.table,
+    "disentanglement": disentanglement,
 }
 SETS = {"floor": "training rows"}
 PARTED = 0.5  # nats below the logarithm of the number of rows: most of a code's weight is on its own row
 MOST = 16  # dimensions that are told, those of the largest activity
+
+
+def _annealed(ais: Found) -> list[str]:
+    """Annealed log p(x), beside the bound on the same rows, and how far off it may be."""
+
+    def shown(number: Found) -> str:
+        error = number["standard_error"]
+        return f"{number['value']:.2f}" + (f" +- {error:.2f}" if error is not None else "")
+
+    size = ais["effective_sample_size"]["median"]
+    how = f"{ais['images']} rows, {ais['chains']} chains of {ais['steps']:,} steps from the {ais['start']}"
+    lines = [f"{'nll, ais':<14} {shown(ais['nll'])}   {how}; effective sample size median {size:.1f}"]
+    if "gap" in ais:
+        lines.append(
+            f"{'nll, k ' + str(ais['bound']['k']):<14} {shown(ais['bound'])}   on the same rows, in fp32"
+        )
+        lines.append(f"{'gap':<14} {shown(ais['gap'])}   the bound over ais, row by row")
+    error = ais["simulated"]
+    off = f"{shown(error['gap'])}   at most, by bounds from both sides on {error['images']} simulated rows"
+    return [*lines, f"{'ais is off by':<14} {off}"]
+
+
+def _measure(evaluation: Found) -> str:
+    """`probability of bits, binarised on access`, in words."""
+    bits = {"dynamic": "greys binarised once for this split", "static": "greys binarised once for all"}
+    of = bits.get(evaluation["binarized"], f"{KINDS[evaluation['kind']][0]} as they are")
+    return f"{evaluation['measure']} of {of}"
 
 
 def _dimensions(told: Found, prior: Found) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaekit.train import fit
+from vaekit.train.fit import resume
 from vaekit.train.given import Say
+from vaekit.train.running import begin
 
 if TYPE_CHECKING:
     from vaekit.data import Data
@@ -29,12 +30,12 @@ def onward(
     if not begun(folder):
         for left in (folder.metrics, folder.recipe, folder.contract):  # of a start that was cut short
             left.unlink(missing_ok=True)
-        return fit.begin(recipe, data(), path, say, allow=allow, progress=progress)
+        return begin(recipe, data(), path, say, allow=allow, progress=progress)
     if not changes and moved is None and trained(folder, allow):
         say(f"{path} is trained, and kept")
         return load(path, allow=allow)
     again = data() if moved is None else moved  # a path, which the run then notes
-    return fit.resume(path, set=changes, data=again, allow=allow, progress=progress)
+    return resume(path, set=changes, data=again, allow=allow, progress=progress)
 
 
 def begun(folder: RunFolder) -> bool:

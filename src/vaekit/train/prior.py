@@ -21,10 +21,10 @@ from vaekit.files import write_text
 from vaekit.recipe import Part
 from vaekit.run import Run, RunFolder, as_trained, inputs, load
 from vaekit.train.density import HIDDEN, LAYERS, Codes, flow, mixture
-from vaekit.train.fit import InterruptedRun
 from vaekit.train.given import Say, voice
 from vaekit.train.interrupt import Interrupt
 from vaekit.train.look import look
+from vaekit.train.running import InterruptedRun
 
 if TYPE_CHECKING:
     from torch import nn

@@ -18,8 +18,9 @@ from vaekit.recipe.parts import GIVEN, WITH_NET, is_import_path
 from vaekit.recipe.sections import Part
 from vaekit.recipe.settings import ANYHOW
 from vaekit.run import Run, RunFolder, load, weights
-from vaekit.train import fit
+from vaekit.train.fit import resume
 from vaekit.train.given import voice
+from vaekit.train.running import begin
 from vaekit.train.starting import same
 
 FOLDER = "refitted"  # in the run's own
@@ -55,10 +56,10 @@ def refit_encoder(run: Run, *, set: Iterable[str] = (), progress: bool | None = 
                 again = load(folder.path, nets=nets, allow=allow)
                 again.own = run.data()
                 return again
-            return fit.resume(folder.path, data=run.data(), nets=nets, allow=allow, progress=progress)
+            return resume(folder.path, data=run.data(), nets=nets, allow=allow, progress=progress)
         say(f"{folder.path}: {why}; {_aside(folder)}; refitting anew")
     say("refitting the encoder on the training rows; decoder and prior stay as they are")
-    return fit.begin(
+    return begin(
         recipe.updated(changes),
         run.data(),
         folder.path,
