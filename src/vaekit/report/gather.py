@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,16 +162,21 @@ def costs(run: Run, rows: Split) -> tuple[float, float]:
 
 def kept_evaluation(run: Run) -> dict[str, Any] | None:
     """evaluation.json of the run, unless the weights are newer."""
+    return kept_reading(run, "evaluation.json", {"distortion", "latent", "images"})
+
+
+def kept_reading(run: Run, file: str, keys: Collection[str] = ()) -> dict[str, Any] | None:
+    """A reading that is kept in the run and has these keys, unless the weights are newer."""
     if run.folder is None:
         return None
-    path = run.folder.path / "evaluation.json"
+    path = run.folder.path / file
     try:
         if path.stat().st_mtime < run.folder.weights.stat().st_mtime:
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and {"distortion", "latent", "images"} <= set(found) else None
+    return found if isinstance(found, dict) and set(keys) <= set(found) else None
 
 
 def evaluated(run: Run, name: str, n: int, cost: float, progress: bool) -> dict[str, Any]:

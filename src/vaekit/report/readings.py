@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vaekit.report.gather import DRAWS, costs
+from vaekit.report.gather import DRAWS, costs, kept_reading
 
 if TYPE_CHECKING:
     from vaekit.data import Split
@@ -74,7 +73,7 @@ def judged(named: Sequence[tuple[str, Run]], seed: int, progress: bool) -> list[
     found = []
     for (name, run), rows in zip(named, splits, strict=True):
         with _folder(run, rows) as (folder, kept):
-            whole = _read(folder / "evaluation.json", run) if kept else None
+            whole = kept_reading(run, "evaluation.json") if kept else None
             if (
                 whole is None
                 or not _serves(whole, run, rows, wanted)
@@ -82,7 +81,7 @@ def judged(named: Sequence[tuple[str, Run]], seed: int, progress: bool) -> list[
             ):
                 _say(name, "evaluate", progress)
                 whole = _evaluated(run, rows, wanted, progress, folder)
-            latents = _read(folder / "latents.json", run) if kept else None
+            latents = kept_reading(run, "latents.json") if kept else None
             if latents is None or not _fresh(latents, whole, seed) or not (folder / "latents.npz").is_file():
                 _say(name, "latents", progress)
                 latents = _latents(run, rows, seed, progress, folder)
@@ -113,18 +112,6 @@ def _folder(run: Run, rows: Split) -> Iterator[tuple[Path, bool]]:
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder), False
-
-
-def _read(path: Path, run: Run) -> dict[str, Any] | None:
-    """A reading that is kept, unless the weights are newer."""
-    try:
-        assert run.folder is not None
-        if path.stat().st_mtime < run.folder.weights.stat().st_mtime:
-            return None
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _serves(evaluation: dict[str, Any], run: Run, rows: Split, k: int) -> bool:

@@ -96,6 +96,11 @@ def loss(page_: page.Page, found: Gathered) -> None:
     if bounds and latent:
         last = bounds[-1]
         tiles.append((_nats(last["value"], last["standard_error"]), words("loss.nll", k=f"{last['k']:,}")))
+    ais = read.get("ais")
+    if ais is not None and "gap" in ais:
+        tiles.append(
+            (_nats(ais["gap"]["value"], ais["gap"]["standard_error"]), words("loss.ais", n=ais["images"]))
+        )
     if read.get("bits_per_dimension") is not None:
         tiles.append((number(read["bits_per_dimension"], 3), words("loss.bits")))
     if latent and read["latent"]:
@@ -108,6 +113,8 @@ def loss(page_: page.Page, found: Gathered) -> None:
         ]))  # fmt: skip
     n, split = f"{read['images']:,}", words(f"split.{read['split']}")
     blocks.append(page.text(words("loss.judged", n=n, split=split, unit=found.unit), "lead"))
+    if bounds and not bounds[-1].get("trusted", True):
+        blocks.append(page.note(words("loss.few", k=f"{bounds[-1]['k']:,}", unit=found.unit)))
     if not found.has_density:
         blocks.append(page.note(words("loss.point"), "warn"))
     elif read.get("nll") is None:
