@@ -19,7 +19,7 @@ from vaekit.errors import VaekitError, nearest
 from vaekit.measures import ImportanceWeights, double
 from vaekit.metrics.hamiltonian import SETTLING, Position, step_sizes, transition
 from vaekit.metrics.reading import progress_bar
-from vaekit.metrics.weighing import Decoder, ahead
+from vaekit.metrics.weighing import Weigher, ahead
 from vaekit.model import VAE
 
 PILOTS = 4  # chains that find the step sizes, and count for nothing else
@@ -163,7 +163,7 @@ def annealed(
     order = np.random.default_rng(seed).permutation(n)[: setting.images]
     index, simulated = np.sort(order), np.sort(order[: setting.simulated])
     x, c = rows(index[:1])
-    together = max(1, Decoder.of(model, x, c, memory, "fp32").rows // setting.chains)
+    together = max(1, Weigher.of(model, x, c, memory, "fp32").rows // setting.chains)
     workers = min(torch.get_num_threads(), cores()) if x.device.type == "cpu" else 1
     stop = threading.Event()  # else Ctrl-C would wait for blocks of minutes
 

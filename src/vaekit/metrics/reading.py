@@ -17,7 +17,7 @@ from vaekit.devices import cores
 from vaekit.distributions import Distribution, kl
 from vaekit.errors import VaekitError
 from vaekit.measures import ImportanceWeights, Moments, double, mutual_information
-from vaekit.metrics.weighing import Decoder, Precision, ahead
+from vaekit.metrics.weighing import Precision, Weigher, ahead
 from vaekit.model import VAE
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def read(
     K = max(wanted[-1], draws or 1) if weighted else (draws or 10) if stochastic else 1
     rows = rows_of(split, contract, device, condition)
     first, c = rows(np.arange(1))
-    decoder = Decoder.of(model, first, c, memory, precision)
+    weigher = Weigher.of(model, first, c, memory, precision)
     images, pieces = sizes(len(split), K, first, model.latent)
 
     def blocks() -> Iterator[Block]:
@@ -139,7 +139,7 @@ def read(
     @torch.no_grad()
     def weighed(block: Block) -> tuple[Tensor, Tensor | None]:
         chunk = block.chunk
-        log_px = decoder.weigh(block.z, chunk.x, chunk.c)
+        log_px = weigher.weigh(block.z, chunk.x, chunk.c)
         gap = None if block.log_qz is None else block.log_qz - chunk.p_z.log_prob(block.z)
         if block.times == 1:
             return log_px, gap

@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Decoder:
+class Weigher:
     """log p(x given z, c) of many draws; `rows`: how many codes it decodes at a time."""
 
     model: VAE
@@ -33,7 +33,7 @@ class Decoder:
     precision: Precision
 
     @classmethod
-    def of(cls, model: VAE, x: Tensor, c: Tensor | None, memory: int | None, precision: Precision) -> Decoder:
+    def of(cls, model: VAE, x: Tensor, c: Tensor | None, memory: int | None, precision: Precision) -> Weigher:
         """`memory` bytes for the widest layer's output, learned from one row x [1, ...]."""
         memory = memory or (CACHE if x.device.type == "cpu" else MEMORY)
         return cls(model, max(1, memory // (4 * widest(model, x, c))), precision)
