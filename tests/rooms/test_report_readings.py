@@ -46,6 +46,13 @@ def test_readings_of_other_weights_are_not_shown(digits, tmp_path):
     assert '<section id="quality"' not in text and '<section id="copies"' not in text
 
 
+def test_a_reading_of_another_version_is_not_shown(digits, tmp_path):
+    folder = shutil.copytree(digits[0].path, tmp_path / "r")
+    (folder / "samples.json").write_text(json.dumps(digits[1] | {"schema": 0}))
+    text = vaekit.load(folder).report().read_text(encoding="utf-8")
+    assert '<section id="quality"' not in text and '<section id="copies"' in text
+
+
 def test_pairs_that_have_gone_or_are_no_longer_whole_leave_the_verdict(digits, tmp_path):
     folder = shutil.copytree(digits[0].path, tmp_path / "r")
     (folder / "copies.npz").write_bytes(b"PK no longer whole")

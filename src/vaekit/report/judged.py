@@ -11,6 +11,7 @@ from vaekit.report import page, sheets
 from vaekit.report.gather import Gathered, kept_reading
 from vaekit.report.page import Markup, number
 
+SCHEMA = 1  # of the readings that are understood here
 PER_SET = ("precision", "recall", "density", "coverage")
 SCORES = {  # of a tile: the reading, and the number in it
     "mig": ("mig", "score"), "sap": ("sap", "score"), "dci": ("dci", "disentanglement"),
@@ -18,9 +19,14 @@ SCORES = {  # of a tile: the reading, and the number in it
 }  # fmt: skip
 
 
+def _reading(found: Gathered, file: str) -> dict[str, Any] | None:
+    read = kept_reading(found.run, file)
+    return read if read is not None and read.get("schema") == SCHEMA else None
+
+
 def quality(page_: page.Page, found: Gathered) -> None:
     """How near samples come to held-out rows, beside training rows, which are as near as can be asked."""
-    read = kept_reading(found.run, "samples.json", {"items", "features"})
+    read = _reading(found, "samples.json")
     if read is None:
         return
     words, sets, features = found.words, read["items"], read["features"]
@@ -52,7 +58,7 @@ def _value(reading: Any) -> float:
 
 def copies(page_: page.Page, found: Gathered) -> None:
     """Samples that come closest to a training row, that row, and the nearest of the held-out ones."""
-    read = kept_reading(found.run, "copies.json", {"verdict", "exact", "spaces"})
+    read = _reading(found, "copies.json")
     if read is None:
         return
     words = found.words
@@ -87,7 +93,7 @@ def _closest(found: Gathered) -> list[Markup]:
 
 def factors(page_: page.Page, found: Gathered) -> None:
     """How far latent dimensions are the factors that the data were made from."""
-    read = kept_reading(found.run, "disentanglement.json", {"mutual_information", "factors", *SCORES})
+    read = _reading(found, "disentanglement.json")
     if read is None:
         return
     from vaekit.run.disentangling import picture
