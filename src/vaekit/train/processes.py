@@ -77,6 +77,7 @@ class Members:
         self.gone: str | None = None
         self.news = threading.Event()
         self.line: Callable[[str], str] | None = None  # set while a loss ends the run
+        self.well = False  # whether the last run ended so that nobody waits for how this process ends
 
     def start(self, first: int) -> None:
         """Run this command again, once for each further process of this machine; `first` is the global rank here."""
@@ -146,6 +147,11 @@ class Members:
                 child.wait(max(0.0, until - time.monotonic()))
         self.kill()
         _part()
+        if self.parent is not None and self.well:
+            # FSDP's groups seem to outlive `_part`: without this, torch ended a process with SIGABRT now and then
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
 
 _members: Members | None = None
@@ -214,9 +220,10 @@ def together(line: Callable[[str], str]) -> Iterator[None]:
     if members is None:
         yield
         return
-    members.line = line
+    members.line, members.well = line, False
     try:
         yield
+        members.well = True
     except Exception as error:
         if is_loss(error):
             _end(members, line, error)
