@@ -13,7 +13,7 @@ from train_kit import same
 
 import vaekit
 from commands_kit import ask, refused
-from vaekit import bench
+from vaekit import VaekitError, bench
 from vaekit.bench.facts import command
 
 ROOT = Path(__file__).parents[2]
@@ -205,3 +205,30 @@ def test_a_model_without_density_has_a_row_that_says_so(tmp_path):
     found = vaekit.benchmark(written(tmp_path, text), output=tmp_path / "b", seeds=[0])
     assert found["rows"][0]["nll"] is None and "none: PointPosterior has no density" in bench.summary(found)
     assert "| - | - |" in (tmp_path / "b" / "tiny.md").read_text()
+
+
+# -- the benches of the package
+
+
+def test_the_list_names_every_bench_and_its_cells(capsys):
+    code, out, _ = ask(capsys, "bench", "--list")
+    assert code == 0 and {"digits", "mnist-cpu", "pythae", "uci"} <= {
+        line.split()[0] for line in out.splitlines()
+    }
+    assert "(4 cells" in out
+    code, out, _ = ask(capsys, "bench", "digits", "--list")
+    assert code == 0 and "flow-prior" in out and "seeds 0, 1" in out
+
+
+def test_published_figures_name_their_source_and_rows_that_are_known():
+    from vaekit.data import known_hashes
+
+    for one in bench.listing():
+        assert one.title and one.description
+        for row in one.rows:
+            assert row.anchor is None or (row.anchor.source and row.anchor.data in known_hashes), (
+                one.name,
+                row.name,
+            )
+    with pytest.raises(VaekitError, match="no bench"):
+        bench.load("nothing-like-it")

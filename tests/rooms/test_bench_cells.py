@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from bench_kit import TINY, change, make, record, weights, written
 from safetensors.torch import load_file
-from train_kit import same
+from train_kit import interrupt_when, same
 
 import vaekit
 from commands_kit import ask, refused
-from vaekit import VaekitError, bench
+from vaekit import bench
 from vaekit.bench.cells import claimed
 
 ROOT = Path(__file__).parents[2]
@@ -35,19 +33,6 @@ def test_what_is_made_is_kept(made, capsys):
     code, out, err = ask(capsys, "bench", path, "-o", folder)
     assert code == 0 and "| `vae` |" in out and "-- cell" not in err
     assert {p: p.stat().st_mtime_ns for p in before} == before
-
-
-def interrupt_when(file: Path) -> threading.Thread:
-    """Ctrl-C as soon as a file holds something."""
-
-    def wait() -> None:
-        while not (file.exists() and file.stat().st_size):
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
 
 
 def test_ctrl_c_within_a_cell_goes_on_exactly(capsys, tmp_path):
@@ -285,33 +270,6 @@ def test_bad_names_are_one_line(capsys, tmp_path, made):
     (tmp_path / "b" / "cells").mkdir(parents=True)
     (tmp_path / "b" / "cells" / "vae-seed0.json").write_text("{")
     assert "vae-seed0.json cannot be read" in refused(capsys, "bench", path, "-o", tmp_path / "b")
-
-
-# -- the benches of the package
-
-
-def test_the_list_names_every_bench_and_its_cells(capsys):
-    code, out, _ = ask(capsys, "bench", "--list")
-    assert code == 0 and {"digits", "mnist-cpu", "pythae", "uci"} <= {
-        line.split()[0] for line in out.splitlines()
-    }
-    assert "(4 cells" in out
-    code, out, _ = ask(capsys, "bench", "digits", "--list")
-    assert code == 0 and "flow-prior" in out and "seeds 0, 1" in out
-
-
-def test_published_figures_name_their_source_and_rows_that_are_known():
-    from vaekit.data import known_hashes
-
-    for one in bench.listing():
-        assert one.title and one.description
-        for row in one.rows:
-            assert row.anchor is None or (row.anchor.source and row.anchor.data in known_hashes), (
-                one.name,
-                row.name,
-            )
-    with pytest.raises(VaekitError, match="no bench"):
-        bench.load("nothing-like-it")
 
 
 def test_a_refitted_encoder_is_judged_and_its_minutes_count(tmp_path, monkeypatch):

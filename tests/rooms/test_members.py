@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import signal
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from train_kit import same
+from train_kit import interrupt_when, same
 
 import vaekit
 from browser_kit import assert_healthy
@@ -131,19 +127,6 @@ def test_what_takes_one_run_says_that_these_are_several(capsys, tmp_path, trio):
 
 
 # -- going on
-
-
-def interrupt_when(file: Path) -> threading.Thread:
-    """Ctrl-C as soon as a file holds something."""
-
-    def wait() -> None:
-        while not (file.exists() and file.stat().st_size):
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
 
 
 def test_ctrl_c_keeps_what_is_trained_and_a_resume_goes_on_exactly(capsys, tmp_path, quick_page):

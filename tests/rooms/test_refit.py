@@ -2,17 +2,14 @@
 start from another's weights, with parts frozen."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import threading
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from train_kit import interrupt_when
 
 import vaekit
 from commands_kit import ask, refused
@@ -126,14 +123,7 @@ def test_ctrl_c_keeps_what_was_refitted_and_the_same_call_goes_on_exactly(run, t
     own = run("vae")
     whole = vaekit.load(shutil.copytree(own.path, tmp_path / "whole")).refit_encoder(set=["train.epochs=40"])
     log = own.path / "refitted" / "metrics.jsonl"
-
-    def interrupt() -> None:
-        while not (log.exists() and log.stat().st_size):
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
+    thread = interrupt_when(log)
     with pytest.raises(KeyboardInterrupt, match=r"interrupted at step .*--resume .*refitted"):
         own.refit_encoder(set=["train.epochs=40"])
     thread.join()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +115,16 @@ def same(a, b, where: str = "") -> None:
             same(first, second, f"{where}[{i}]")
     else:
         assert a == b, f"{where}: {a} and {b}"
+
+
+def interrupt_when(file: Path) -> threading.Thread:
+    """Ctrl-C as soon as a file holds something."""
+
+    def wait() -> None:
+        while not (file.exists() and file.stat().st_size):
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
