@@ -81,8 +81,8 @@ def evaluate(
     checked(seen)
     known = dict(about or {})
     refitted = str(known.get("encoder")).startswith("refitted")
-    left = ["more draws (--k)", *["--ais 100"] * (ais is None), *["--refit-encoder"] * (not refitted)]
-    result = summary(model, seen, frozen, contract, seed, left) | known
+    untried = ["more draws (--k)", *["--ais 100"] * (ais is None), *["--refit-encoder"] * (not refitted)]
+    result = summary(model, seen, frozen, contract, seed, untried) | known
     if save is not None:
         write(result, seen, Path(save))
     if ais is None:
@@ -91,9 +91,8 @@ def evaluate(
         rows = rows_of(frozen, contract, place, condition)
         found = annealed(model, rows, len(frozen), ais, seed=seed, memory=memory, progress=progress)
     best = None if seen.bounds is None else -seen.bounds[-1][found.index]
-    if (
-        best is not None and precision != "fp32"
-    ):  # annealing is not rounded, so neither is what it is compared with
+    if best is not None and precision != "fp32":
+        # annealing is not rounded, so neither is what it is compared with
         some = subset(frozen, found.index)
         with prepared(model, place, seed):
             again = read(
@@ -116,10 +115,10 @@ def refuse_annealing(model: VAE, contract: Contract, ais: Annealing) -> None:
 
 
 def summary(
-    model: VAE, seen: Readings, split: Split, contract: Contract, seed: int, left: Sequence[str]
+    model: VAE, seen: Readings, split: Split, contract: Contract, seed: int, untried: Sequence[str]
 ) -> dict[str, Any]:
-    """The JSON object. What the model has no number for is null, and `reason` says why. `left`: what would tell more of
-    a bound that rests on few draws."""
+    """The JSON object. What the model has no number for is null, and `reason` says why. `untried`: what would tell more
+    of a bound that rests on few draws."""
     dimensions = math.prod(contract.shape)
     nll = _nll(seen, exact=not model.latent)
     active = active_units(torch.from_numpy(seen.variance_of_means))
@@ -141,7 +140,7 @@ def summary(
             else None
         ),
         "reason": _reason(model, seen, contract),
-        "warnings": _warnings(model, nll, contract, left),
+        "warnings": _warnings(model, nll, contract, untried),
         "active_units": int(active.sum()),
         "latent": len(active),
         "kl_per_dimension": None if seen.kl_per_dimension is None else seen.kl_per_dimension.tolist(),
@@ -228,7 +227,7 @@ def _reason(model: VAE, seen: Readings, contract: Contract) -> str | None:
 
 
 def _warnings(
-    model: VAE, nll: list[dict[str, Any]] | None, contract: Contract, left: Sequence[str]
+    model: VAE, nll: list[dict[str, Any]] | None, contract: Contract, untried: Sequence[str]
 ) -> list[str]:
     """What a reader of the numbers must know, a sentence each."""
     said = []
@@ -238,7 +237,7 @@ def _warnings(
         unit = "image" if contract.is_image else "row"
         said.append(
             f"1 {unit} in 100 rests on fewer than {FEW} of its {k:,} draws{some}, so that the NLL may be well below this "
-            f"bound; {' or '.join(left)} would tell by how much"
+            f"bound; {' or '.join(untried)} would tell by how much"
         )
     if contract.discrete and measure_of(model, contract) == "density":
         said.append(

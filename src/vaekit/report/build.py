@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vaekit._version import __version__
 from vaekit.errors import VaekitError
-from vaekit.report import history, judged, shown, space, told
+from vaekit.report import history, measured, shown, space, told
 from vaekit.report.gather import gather
 from vaekit.report.page import Page
 from vaekit.report.words import Words
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # the order a reader wants; each leaves itself out where the run has no such thing
 SECTIONS = (
-    told.what, told.loss, shown.reconstructions, shown.extremes, shown.samples, judged.quality, judged.copies,
-    space.latent_map, space.grid, space.traversals, space.units, judged.factors, space.against_prior,
+    told.what, told.loss, shown.reconstructions, shown.extremes, shown.samples, measured.quality, measured.copies,
+    space.latent_map, space.grid, space.traversals, space.units, measured.factors, space.against_prior,
     shown.interpolations, history.curves, history.film, told.doctor, told.again,
 )  # fmt: skip
 
